@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Codec: a compiled codec spec. A spec is a string naming the stages a frame goes through, for example
+//   raw      splitexp      int(8,tok)      k:int(2,chan,32)|v:int(2,tok,32)|P:bits
+// letter:name(args) joined by '|'; 'k:' and 'v:' restrict a stage to keys or values; the letter may be left out where
+// one stage only has the name. The canonical form prints every letter and every argument; parsing it gives it back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/kv_layout.h"
+#include "kernels/result.h"
+
+namespace kvasir {
+
+inline constexpr uint32_t kSpecBytesMax = 512;  ///< longest spec string, canonical or not
+
+/// Immutable after Parse; may be used by any number of threads at once.
+class Codec {
+ public:
+  /// Compiles `spec`. kInvalidArgument names the position, what was met, and what is allowed there.
+  static Result<std::shared_ptr<const Codec>> Parse(std::string_view spec);
+
+  virtual ~Codec() = default;
+  /// The canonical spec: equal strings mean equal bytes out.
+  virtual const std::string& spec() const = 0;
+  /// True when decode returns the input bits exactly for every input of a supported element type.
+  virtual bool lossless() const = 0;
+  /// Fails with kInvalidArgument when this codec cannot take such a frame (element type, or a group that does not divide).
+  virtual Result<bool> Check(KvTensor tensor, const FrameShape& shape) const = 0;
+  /// Upper bound of one encoded frame, exact where the length does not depend on the data. Check() must have passed.
+  virtual uint64_t MaxFrameBytes(KvTensor tensor, const FrameShape& shape) const = 0;
+  /// Stored bits per value, metadata counted, when the length does not depend on the data; else the bound.
+  double BitsPerValue(KvTensor tensor, const FrameShape& shape) const {
+    return 8.0 * static_cast<double>(MaxFrameBytes(tensor, shape)) / static_cast<double>(shape.elements());
+  }
+  /// Encodes dense [heads][tokens][dim] elements. Returns the bytes written into `out` (>= MaxFrameBytes long).
+  /// Runs on the calling thread with the best body this CPU has. `scratch` is resized at need and may be reused.
+  virtual uint64_t Encode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> dense,
+                          std::span<std::byte> out, std::vector<std::byte>& scratch) const = 0;
+  /// Decodes into dense [heads][tokens][dim]. kDataLoss when the bytes cannot be such a frame; never reads outside
+  /// `frame`, whatever it holds.
+  virtual Result<bool> Decode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> frame,
+                              std::span<std::byte> dense, std::vector<std::byte>& scratch) const = 0;
+};
+
+/// One line of `kvasir codecs`.
+struct StageInfo {
+  std::string_view letter;   ///< "Q"
+  std::string_view name;     ///< "int"
+  std::string_view usage;    ///< "int(bits,axis,group,sym|asym)"
+  std::string_view meaning;  ///< one sentence, with the paper
+};
+/// Every stage of this build, in table order.
+std::span<const StageInfo> Stages();
+
+/// Upper bound of the frame area of a part, alignment counted: sizes the staging slot.
+uint64_t MaxFrameAreaBytes(const Codec& codec, const KvLayout& layout, const PartGeometry& part);
+
+}  // namespace kvasir
