@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// StoreApi: the six calls of a node, as plain values. store/wire carries them over gRPC; embedded calls them directly.
+// Every call is asynchronous and answers exactly once, on any thread: post to your own Loop. A deadline that passes is
+// the caller's DeadlineExceeded; it never frees memory.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "store/api/digest.h"
+#include "store/api/namespace.h"
+#include "store/api/part.h"
+#include "store/api/placement.h"
+#include "store/api/view.h"
+#include "transport/loop.h"
+
+namespace kvasir {
+
+inline constexpr uint32_t kWireVersion = 1;          ///< N; a peer speaks N or N+1
+inline constexpr size_t kPartsPerOfferMax = 4096;
+inline constexpr size_t kBlocksPerAcquireMax = 16384;
+inline constexpr size_t kViewsPerCallMax = 64;
+inline constexpr size_t kObjectBytesMax = 1 << 20;
+inline constexpr size_t kObjectNameBytesMax = 256;
+
+template <class T>
+using Answer = absl::AnyInvocable<void(absl::StatusOr<T>)>;
+
+// ---- Hello: who speaks, about what; answers where bytes travel -------------------------------------------------------
+struct HelloRequest {
+  uint32_t wire_min = kWireVersion, wire_max = kWireVersion;
+  std::string client;     ///< for people: program, host, pid
+  std::string tenant;     ///< at most 128 bytes
+  DomainId domain;
+  Namespace ns;
+};
+struct DataAddress {
+  uint32_t shard = 0;
+  std::string transport;  ///< "tcp", "shm", "loopback"
+  std::string address;
+};
+struct HelloReply {
+  uint32_t wire = kWireVersion;
+  uint64_t session = 0;
+  std::string credentials;          ///< for data connections of this session only
+  std::string node_id;
+  std::string server_version;
+  uint64_t incarnation = 0;         ///< of the node's process, for data connections
+  std::vector<DataAddress> data;
+  Membership membership;
+  uint32_t run_blocks = 16;         ///< the cluster's placement unit
+  Duration session_ttl{};           ///< any call renews; silence longer than this ends the session and all it holds
+  Duration lease{};                 ///< of an Acquire
+  std::string warning;              ///< a near miss: "namespace 'x' differs from 'y' only in rope_theta"
+};
+
+// ---- Offer: a writer names parts in its own memory; the node pulls, verifies, publishes, acks -------------------------
+/// Levels combine: REPLICATED(n) is the client's n parallel Offers; each node only knows whether to persist.
+enum class Ack : uint8_t { kVolatile = 0, kDurable = 1 };
+struct OfferedBlock {
+  BlockKey key;
+  BlockKey parent;            ///< for leaf-first eviction
+  uint32_t block_index = 0;
+  uint32_t token_count = 0;
+};
+struct OfferedPart {
+  uint32_t block = 0;         ///< index into blocks
+  uint32_t view = 0;          ///< index into views
+  uint16_t layer_group = 0, head_group = 0;
+  uint64_t bytes = 0;         ///< whole part, header included
+  std::string root;           ///< 16 bytes
+  std::string grant;          ///< encoded RemoteSpan of `bytes` bytes
+};
+struct OfferRequest {
+  uint64_t session = 0;
+  uint64_t epoch = 0;         ///< the membership the client placed by
+  uint32_t shard = 0;
+  Ack ack = Ack::kVolatile;
+  std::vector<View> views;
+  std::vector<OfferedBlock> blocks;
+  std::vector<OfferedPart> parts;
+  Duration deadline{};        ///< from arrival
+};
+struct OfferReply {
+  /// In order of parts: ok = sealed at the level asked; AlreadyExists = another's copy is (at that level too): success
+  /// for the writer; ResourceExhausted, DataLoss, Unavailable, DeadlineExceeded, Aborted else.
+  std::vector<absl::Status> parts;
+};
+
+// ---- Acquire: the longest held prefix of each run, pinned by a lease, with rights to read -----------------------------
+struct AcquiredRun {
+  uint32_t first_block = 0;          ///< index in the chain
+  std::vector<BlockKey> keys;
+};
+struct AcquireRequest {
+  uint64_t session = 0;
+  uint64_t epoch = 0;
+  uint32_t shard = 0;
+  std::vector<AcquiredRun> runs;
+  std::vector<std::string> accept;   ///< best first: "lossless", "any", or a canonical spec; chosen block by block
+  uint32_t first_layer = 0, layers = 0;
+  uint32_t first_head = 0, heads = 0;
+  bool match_only = false;           ///< count, pin nothing, grant nothing
+  Duration deadline{};               ///< cold parts that are not READY by then are misses
+};
+struct PartGrant {
+  uint16_t layer_group = 0, head_group = 0;
+  bool pending = false;              ///< cold: becomes ready by a PartsReady event; then grant and generation are known
+  uint64_t bytes = 0;
+  uint64_t generation = 0;
+  uint32_t frames_offset = 0;        ///< bytes of header, spec and directory
+  std::string grant;                 ///< encoded RemoteSpan; empty while pending
+};
+struct AcquiredBlock {
+  uint32_t block_index = 0;
+  uint32_t token_count = 0;
+  uint32_t view = 0;                 ///< index into AcquireReply::views
+  std::vector<PartGrant> parts;      ///< layer-major; exactly those that cover the slice
+};
+struct AcquireReply {
+  uint64_t lease = 0;                ///< 0 when nothing was pinned
+  Duration lease_for{};
+  std::vector<View> views;
+  std::vector<uint32_t> held;        ///< per run: blocks held from its first on
+  std::vector<AcquiredBlock> blocks; ///< of all runs, in order; empty when match_only
+};
+
+// ---- Touch: leases and wishes --------------------------------------------------------------------------------------
+struct TouchRequest {
+  uint64_t session = 0;
+  uint32_t shard = 0;
+  std::vector<uint64_t> renew, release;  ///< leases
+  std::vector<BlockKey> keep;            ///< do not evict for `keep_for` (a wish, bounded by the node)
+  Duration keep_for{};
+  std::vector<BlockKey> drop;            ///< will not be used again: first to go
+};
+struct TouchReply {
+  std::vector<uint64_t> gone;            ///< leases of `renew` that had ended
+};
+
+// ---- Watch: what the node says by itself -----------------------------------------------------------------------------
+struct MembershipChanged { Membership membership; };
+struct PartsReady {
+  uint64_t lease = 0;
+  struct Ready {
+    uint32_t block_index = 0;
+    PartGrant part;
+    absl::Status status;                 ///< not ok = a miss from this block on
+  };
+  std::vector<Ready> parts;
+};
+struct LeaseRevoked { uint64_t lease = 0; std::string reason; };
+using WatchEvent = std::variant<MembershipChanged, PartsReady, LeaseRevoked>;
+
+// ---- Object: small named values: HeadMaps, artefacts, scores ---------------------------------------------------------
+struct ObjectRequest {
+  uint64_t session = 0;
+  std::string name;
+  bool put = false;
+  uint64_t version = 0;                  ///< put: the version it replaces, 0 = must not exist; get: ignored
+  std::string value;
+};
+struct ObjectReply {
+  uint64_t version = 0;                  ///< get: of value; put: the new one
+  std::string value;
+};
+
+class StoreApi {
+ public:
+  virtual ~StoreApi() = default;
+  virtual void Hello(HelloRequest request, Duration deadline, Answer<HelloReply> answer) = 0;
+  virtual void Offer(OfferRequest request, Duration deadline, Answer<OfferReply> answer) = 0;
+  virtual void Acquire(AcquireRequest request, Duration deadline, Answer<AcquireReply> answer) = 0;
+  virtual void Touch(TouchRequest request, Duration deadline, Answer<TouchReply> answer) = 0;
+  virtual void Object(ObjectRequest request, Duration deadline, Answer<ObjectReply> answer) = 0;
+
+  using OnEvent = absl::AnyInvocable<void(WatchEvent)>;
+  using OnEnd = absl::AnyInvocable<void(absl::Status)>;
+  /// Events of one session, in order, until the Watcher is destroyed (no call after its destructor returned) or the node
+  /// ends it (`end` once, unless the Watcher went first). A session without a Watch and without calls ends after its ttl.
+  class Watcher {
+   public:
+    virtual ~Watcher() = default;
+  };
+  virtual std::unique_ptr<Watcher> Watch(uint64_t session, OnEvent event, OnEnd end) = 0;
+};
+
+}  // namespace kvasir
