@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Session: one worker's working relation with the store, for one model. Match, Push, Fetch.
+//
+//   auto session = Session::Open({.nodes = {"10.0.0.1:7070"}, .domain = key, .ns = ns, .push_view = "splitexp"});
+//   PrefixChain chain = (*session)->Chain(tokens);
+//   (*session)->Fetch({.chain = &chain, .cache = &cache, .pages = pages}, [](FetchResult r) { ... r.blocks ... });
+//   (*session)->Push({.chain = &chain, .block = 3, .cache = &cache, .pages = pages}, [](PushResult r) { ... });
+//
+// Every method may be called from any thread and returns at once; callbacks run on the Session's own Loop, exactly once,
+// and must not block. Whatever goes wrong with a fetch is a miss from that block on: reported and counted, never thrown.
+// A tensor-parallel job opens one Session per rank; each pushes and fetches the heads its cache holds.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/device.h"
+#include "kernels/paged_cache.h"
+#include "store/api/namespace.h"
+#include "store/api/placement.h"
+#include "store/api/prefix_chain.h"
+#include "store/api/store_api.h"
+#include "store/api/view.h"
+#include "transport/loop.h"
+#include "transport/transport.h"
+
+namespace kvasir {
+
+/// One stretch of work, for timelines. `what`: "encode", "offer", "acquire", "pull", "decode".
+struct TraceSpan {
+  const char* what = "";
+  uint32_t block = 0;
+  uint32_t layer = 0;
+  Instant begin, end;
+  uint64_t bytes = 0;
+};
+
+struct SessionOptions {
+  /// Control addresses; the first that answers tells the membership, later changes come by Watch.
+  std::vector<std::string> nodes;
+  std::string tenant = "default";
+  DomainKey domain;
+  Namespace ns;
+
+  std::string push_view = "raw";              ///< codec spec of what is pushed
+  uint32_t layers_per_part = 8;               ///< grid of the pushed view
+  uint32_t heads_per_part = 1;
+  std::vector<std::string> accept = {"lossless"};  ///< views a fetch takes, best first
+
+  uint32_t replicas = 1;                      ///< REPLICATED(n): n nodes pull in parallel
+  Ack ack = Ack::kVolatile;                   ///< at each of them
+
+  Duration push_deadline = std::chrono::seconds(10);
+  Duration fetch_deadline = std::chrono::seconds(2);  ///< set it to the time prefill would take: later is useless
+  Duration call_deadline = std::chrono::seconds(2);   ///< of small calls; a silent node is routed around after it
+  Duration retry_pause = std::chrono::milliseconds(500);  ///< a node that failed is not tried again for this long
+
+  uint64_t staging_bytes = 64ull << 20;       ///< registered once; pushes wait for room in it
+  uint32_t pushes_queued_max = 65536;         ///< more are refused with ResourceExhausted
+  uint32_t codec_threads = 1;
+  std::vector<std::string> transports = {"shm", "tcp"};  ///< best first; the node says which it serves
+
+  /// How to reach a node's calls; empty = gRPC. deploy/embedded and tests put their own.
+  std::function<std::shared_ptr<StoreApi>(const std::string& control_address)> dial;
+  std::shared_ptr<Device> device;             ///< empty = a CPU device with codec_threads workers
+  std::function<void(const TraceSpan&)> trace;  ///< called on the Loop; empty = no tracing
+};
+
+struct MatchResult {
+  absl::Status status;        ///< not ok: no owner of the first run answered; blocks is 0
+  uint32_t blocks = 0;        ///< leading blocks that a Fetch now would find
+  uint32_t tokens = 0;
+};
+
+/// Pushes layers [first_layer, first_layer + layers) of one block, all heads the cache holds. Layers and heads must cover
+/// whole parts of the view's grid. chain, cache and pages stay valid and the pages unchanged until the callback.
+struct PushRequest {
+  const PrefixChain* chain = nullptr;
+  uint32_t block = 0;
+  uint32_t first_layer = 0;
+  uint32_t layers = 0;        ///< 0 = to the last layer of the cache
+  const PagedCache* cache = nullptr;
+  PageTable pages;            ///< of the whole sequence
+  Stream stream = nullptr;    ///< packing waits for what is in it
+  std::string view;           ///< "" = options.push_view
+};
+struct PushResult {
+  absl::Status status;        ///< ok only when every part is sealed at the level asked, on all replicas asked
+  uint32_t replicas = 0;      ///< nodes that hold all of it now
+  uint32_t existed = 0;       ///< parts (over all replicas) another writer had sealed already
+  uint64_t raw_bytes = 0, stored_bytes = 0;  ///< of one copy
+};
+
+/// Fetches the leading blocks [first_block, first_block + blocks) of a chain into the pages, as far as they are held.
+struct FetchRequest {
+  const PrefixChain* chain = nullptr;
+  uint32_t first_block = 0;
+  uint32_t blocks = 0;        ///< 0 = to the end of the chain
+  uint32_t first_layer = 0;
+  uint32_t layers = 0;        ///< 0 = all the cache holds
+  const PagedCache* cache = nullptr;
+  PageTable pages;
+  Stream stream = nullptr;    ///< unpacking is ordered after what is in it
+  std::vector<std::string> accept;  ///< empty = options.accept
+};
+struct FetchResult {
+  absl::Status status;        ///< ok, or why it stopped at `blocks` (NotFound: the store has no more)
+  uint32_t blocks = 0;        ///< leading blocks now in the pages, all layers asked; the rest of the pages is untouched or garbage
+  uint32_t tokens = 0;
+  uint64_t moved_bytes = 0, raw_bytes = 0;
+  std::vector<std::string> views;  ///< spec each block came in, one per block
+};
+
+/// Names a fetch under way. 0 is none.
+using FetchId = uint64_t;
+
+class Session {
+ public:
+  /// Connects to one node and says Hello; the others are dialled at need. Blocks at most call_deadline per address.
+  /// FailedPrecondition names the field in which the namespace differs; Unavailable names every address tried.
+  static absl::StatusOr<std::unique_ptr<Session>> Open(SessionOptions options);
+  virtual ~Session() = default;  ///< ends what is under way with Aborted; no callback runs after it returns
+
+  virtual const Namespace& ns() const = 0;
+  virtual PrefixChain Chain(std::span<const uint32_t> tokens) const = 0;
+  virtual Membership membership() const = 0;
+  virtual uint32_t run_blocks() const = 0;
+
+  virtual void Match(const PrefixChain& chain, std::function<void(MatchResult)> done) = 0;
+  virtual void Push(PushRequest request, std::function<void(PushResult)> done) = 0;
+  virtual FetchId Fetch(FetchRequest request, std::function<void(FetchResult)> done) = 0;
+
+  /// Layer by layer: work put on `stream` after this call sees `layer` of every block the fetch found. On the CPU device
+  /// it blocks the calling thread (never the Loop) until then. Answers the leading blocks for which the layer is in place;
+  /// a layer that can no longer come ends the wait at once. NotFound for an id that is none; a finished fetch's id is
+  /// remembered until the next 1,024 fetches.
+  virtual absl::StatusOr<uint32_t> WaitLayer(FetchId fetch, uint32_t layer, Stream stream) = 0;
+  /// Blocks that the fetch will bring unless something fails: known once every owner answered Acquire; blocks until then.
+  virtual absl::StatusOr<uint32_t> WaitFound(FetchId fetch) = 0;
+
+  /// Hints: these blocks will not be used again / will be, for so long.
+  virtual void Release(const PrefixChain& chain) = 0;
+  virtual void Keep(const PrefixChain& chain, Duration how_long) = 0;
+
+  /// Counters, sorted by name: pushes, fetched_blocks, miss_absent, miss_crc, miss_header, miss_late, failovers, ...
+  virtual std::vector<std::pair<std::string, uint64_t>> Counters() const = 0;
+};
+
+}  // namespace kvasir
