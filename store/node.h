@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Node: one store process's worth of Kvasir: shards, tiers, sessions, the six calls. It opens data listeners only; who
+// puts a gRPC port in front of it (kvasird) or calls it directly (embedded) is deploy's business.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "store/api/admin_api.h"
+#include "store/api/placement.h"
+#include "store/api/store_api.h"
+#include "store/tiers/ssd_tier.h"
+
+namespace kvasir {
+
+enum class Severity : uint8_t { kInfo, kWarning, kError };
+/// May be called from any thread of the node.
+using LogSink = std::function<void(Severity, const std::string& message)>;
+
+struct NodeOptions {
+  std::string id = "node-0";              ///< must be in `membership`
+  Membership membership;                  ///< static; every node and client has the same
+  uint32_t run_blocks = 16;               ///< placement unit; the same on every node of a cluster
+  uint32_t shards = 1;                    ///< one Loop each; as membership says for this id
+
+  uint64_t dram_bytes = 2ull << 30;       ///< never exceeded
+  uint64_t slab_bytes = 256ull << 20;     ///< at most dram_bytes; a part must fit into one
+  std::optional<SsdOptions> ssd;          ///< none = no SSD tier
+
+  std::vector<std::string> transports = {"tcp", "shm"};  ///< data listeners of each shard
+  std::string data_host = "127.0.0.1";    ///< tcp listeners bind and announce this
+  uint16_t data_port = 0;                 ///< shard i listens on data_port + i; 0 = any
+
+  uint32_t codec_threads = 1;             ///< they check CRCs of landed bytes
+  uint32_t sessions_max = 4096;
+  uint32_t namespaces_max = 1024;
+  Duration session_ttl = std::chrono::seconds(10);
+  Duration lease = std::chrono::seconds(2);
+  Duration unfinished_ttl = std::chrono::seconds(60);  ///< blocks not all of whose parts were sealed
+  Duration keep_max = std::chrono::minutes(10);
+  double demote_above = 0.75;             ///< share of dram_bytes above which cold blocks move to the SSD
+  LogSink log;
+};
+
+class Node : public StoreApi, public AdminApi {
+ public:
+  /// Opens tiers, recovers, listens. InvalidArgument names the option; tier and listener errors pass through.
+  static absl::StatusOr<std::unique_ptr<Node>> Start(NodeOptions options);
+  ~Node() override = default;  ///< drops sessions and listeners; durable parts stay, the rest is gone
+  virtual const NodeOptions& options() const = 0;
+  /// Reads the counters without waiting for a Loop. Sorted by name.
+  virtual std::vector<std::pair<std::string, uint64_t>> Counters() const = 0;
+};
+
+}  // namespace kvasir
