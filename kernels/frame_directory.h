@@ -37,5 +37,7 @@ Result<bool> CheckDirectory(std::span<const FrameEntry> directory, uint64_t area
 /// CRC32C (Castagnoli, reflected, initial and final all-ones) of `bytes`, continuing from `crc` (0 to begin).
 /// Hardware instruction where present, table else; same value.
 uint32_t Crc32c(std::span<const std::byte> bytes, uint32_t crc = 0);
+/// The same value without the instruction: the reference.
+uint32_t Crc32cByTable(std::span<const std::byte> bytes, uint32_t crc = 0);
 
 }  // namespace kvasir

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// The checks of pack and unpack jobs.
+#include "kernels/job_check.h"
+
+namespace kvasir {
+namespace {
+
+Error Invalid(const std::string& what) { return {ErrorCode::kInvalidArgument, "device job: " + what}; }
+
+/// [first, first + count) lies in [outer_first, outer_first + outer_count) and is not empty.
+bool Inside(uint64_t first, uint64_t count, uint64_t outer_first, uint64_t outer_count) {
+  return count > 0 && first >= outer_first && first + count <= outer_first + outer_count;
+}
+
+Result<bool> CheckPages(const PagedCache& cache, PageTable pages, const PartGeometry& part) {
+  if (cache.page_tokens == 0) return Invalid("cache.page_tokens is 0");
+  if (part.tokens == 0 || part.first_token % cache.page_tokens != 0 || part.tokens % cache.page_tokens != 0) {
+    return Invalid("part.first_token and part.tokens must be multiples of cache.page_tokens (" +
+                   std::to_string(cache.page_tokens) + "), tokens at least one page");
+  }
+  const uint64_t needed = (uint64_t{part.first_token} + part.tokens) / cache.page_tokens;
+  if (pages.size() < needed) {
+    return Invalid("pages has " + std::to_string(pages.size()) + " entries, the part needs " + std::to_string(needed));
+  }
+  return true;
+}
+
+/// The cache owns these layers and heads.
+Result<bool> CheckCache(const PagedCache& cache, uint32_t first_layer, uint32_t layers, uint32_t first_head,
+                        uint32_t heads) {
+  if (!Inside(first_layer, layers, cache.first_layer, cache.layers.size())) {
+    return Invalid("layers [" + std::to_string(first_layer) + ", +" + std::to_string(layers) + ") are not in this cache");
+  }
+  if (!Inside(first_head, heads, cache.first_head, cache.heads)) {
+    return Invalid("heads [" + std::to_string(first_head) + ", +" + std::to_string(heads) + ") are not in this cache");
+  }
+  for (uint32_t i = 0; i < layers; ++i) {
+    const PagedLayer& layer = cache.layers[first_layer - cache.first_layer + i];
+    if (layer.key == nullptr || (layer.value == nullptr && !cache.layout.latent())) {
+      return Invalid("layer " + std::to_string(first_layer + i) + " has a null base pointer");
+    }
+  }
+  return true;
+}
+
+Result<bool> CheckCodec(const Codec& codec, const KvLayout& layout, const PartGeometry& part) {
+  if (FrameCount(layout, part) > kFramesPerPartMax || part.layers > kFramesPerPartMax) {
+    return Invalid("part.layers is above the limit of frames in a part");
+  }
+  for (uint32_t t = 0; t < layout.tensors(); ++t) {
+    const KvTensor tensor = static_cast<KvTensor>(t);
+    if (Result<bool> checked = codec.Check(tensor, ShapeOfFrame(layout, part, tensor)); !checked.ok()) return checked;
+  }
+  return true;
+}
+
+/// The frames asked for lie in the bytes that were brought.
+Result<bool> CheckFrames(const UnpackJob& job) {
+  const KvLayout& layout = job.cache->layout;
+  for (uint32_t layer = job.first_layer; layer < job.first_layer + job.layers; ++layer) {
+    for (uint32_t t = 0; t < layout.tensors(); ++t) {
+      const KvTensor tensor = static_cast<KvTensor>(t);
+      const FrameEntry& entry = job.directory[FrameIndex(layout, job.part, layer, tensor)];
+      if (entry.length == 0) return Error{ErrorCode::kDataLoss, FrameName(layer, tensor) + ": no frame was written"};
+      if (entry.offset < job.frames_offset ||
+          uint64_t{entry.offset} - job.frames_offset + entry.length > job.frames.size()) {
+        return Error{ErrorCode::kDataLoss, FrameName(layer, tensor) + ": the frame is not in the bytes at hand"};
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string FrameName(uint32_t layer, KvTensor tensor) {
+  return "layer " + std::to_string(layer) + (tensor == KvTensor::kKey ? " K" : " V");
+}
+
+Result<bool> CheckJob(const PackJob& job) {
+  if (job.codec == nullptr || job.cache == nullptr || job.result == nullptr) return Invalid("codec, cache or result is null");
+  const PartGeometry& part = job.part;
+  if (Result<bool> r = CheckPages(*job.cache, job.pages, part); !r.ok()) return r;
+  if (Result<bool> r = CheckCache(*job.cache, part.first_layer, part.layers, part.first_head, part.heads); !r.ok()) return r;
+  if (Result<bool> r = CheckCodec(*job.codec, job.cache->layout, part); !r.ok()) return r;
+  if (job.result->directory.size() != FrameCount(job.cache->layout, part)) {
+    return Invalid("result.directory must be sized FrameCount()");
+  }
+  const uint64_t needed = MaxFrameAreaBytes(*job.codec, job.cache->layout, part);
+  if (needed > UINT32_MAX) return Invalid("the frame area could pass 4 GiB; use smaller parts");
+  if (job.area.size() < needed) {
+    return Invalid("area has " + std::to_string(job.area.size()) + " bytes, MaxFrameAreaBytes is " + std::to_string(needed));
+  }
+  return true;
+}
+
+Result<bool> CheckJob(const UnpackJob& job) {
+  if (job.codec == nullptr || job.cache == nullptr) return Invalid("codec or cache is null");
+  if (Result<bool> r = CheckPages(*job.cache, job.pages, job.part); !r.ok()) return r;
+  if (!Inside(job.first_layer, job.layers, job.part.first_layer, job.part.layers)) return Invalid("layers outside the part");
+  if (!Inside(job.first_head, job.heads, job.part.first_head, job.part.heads)) return Invalid("heads outside the part");
+  if (Result<bool> r = CheckCache(*job.cache, job.first_layer, job.layers, job.first_head, job.heads); !r.ok()) return r;
+  if (Result<bool> r = CheckCodec(*job.codec, job.cache->layout, job.part); !r.ok()) return r;
+  if (job.directory.size() != FrameCount(job.cache->layout, job.part)) {
+    return Error{ErrorCode::kDataLoss, "the frame directory has " + std::to_string(job.directory.size()) +
+                                           " entries, the part has " +
+                                           std::to_string(FrameCount(job.cache->layout, job.part)) + " frames"};
+  }
+  return CheckFrames(job);
+}
+
+}  // namespace kvasir

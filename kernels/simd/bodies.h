@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// The SIMD bodies (Highway, chosen at run time). Each answers false when it has no body for that frame: the caller then
+// runs the reference, which gives the same bits. A build without Highway has simd/absent.cc instead.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/stages/p_splitexp.h"
+#include "kernels/stages/q_int.h"
+
+namespace kvasir::simd {
+
+/// The best instruction set of this CPU that has bodies, for example "AVX3"; "scalar" without Highway.
+std::string TargetName();
+
+bool EncodeIntFrame(const IntFrame& f, const uint8_t* dense, uint8_t* frame, std::vector<std::byte>& scratch);
+/// REQUIRES: the frame has f.frame_bytes and finite parameters.
+bool DecodeIntFrame(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std::vector<std::byte>& scratch);
+
+/// One full chunk (kSplitChunk values) of bf16, see p_splitexp.h: fixed part and escapes. Answers false, with both
+/// unspecified, when more than kSplitFewEscapes values escape: the reference then asks the histogram.
+bool EncodeSplitChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& chunk);
+/// The same back, before escapes are put in. REQUIRES: mode 0.
+bool DecodeSplitChunk(const uint8_t* fixed, const SplitChunk& chunk, uint8_t* out);
+
+}  // namespace kvasir::simd

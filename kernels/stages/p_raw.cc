@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The coder of P:raw.
+#include "kernels/stages/p_raw.h"
+
+#include <cstring>
+
+#include "kernels/stages/stage.h"
+
+namespace kvasir {
+namespace {
+
+class RawCoder final : public FrameCoder {
+ public:
+  bool lossless() const override { return true; }
+  Result<bool> Check(const FrameShape&) const override { return true; }
+  uint64_t MaxFrameBytes(const FrameShape& shape) const override { return RawFrameBytes(shape); }
+
+  uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>&) const override {
+    std::memcpy(out, dense, shape.bytes());
+    return shape.bytes();
+  }
+
+  Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
+                      std::vector<std::byte>&) const override {
+    if (frame.size() != shape.bytes()) {
+      return Error{ErrorCode::kDataLoss, "raw frame has " + std::to_string(frame.size()) + " bytes, its shape needs " +
+                                             std::to_string(shape.bytes())};
+    }
+    std::memcpy(dense, frame.data(), frame.size());
+    return true;
+  }
+};
+
+}  // namespace
+
+Result<StageInstance> MakeRaw(std::span<const SpecArgument> arguments, uint32_t) {
+  if (Result<bool> none = NoArguments("raw", arguments); !none.ok()) return none.error();
+  return StageInstance{"", std::make_shared<RawCoder>()};
+}
+
+}  // namespace kvasir

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// The coder of Q:int | P:bits: arguments, lengths, damage, and the choice between the SIMD bodies and the reference.
+#include "kernels/stages/q_int.h"
+
+#include "kernels/simd/bodies.h"
+#include "kernels/stages/stage.h"
+
+namespace kvasir {
+namespace {
+
+constexpr uint32_t kIntGroupMax = 65536;    // tokens or channels
+constexpr uint32_t kIntDefaultTokens = 32;  // KIVI's group along tokens
+
+/// Groups of the same head: all codes first, then the rows are packed.
+void EncodeIntHead(const IntFrame& f, uint32_t head, const uint8_t* in, uint8_t* frame, uint8_t* codes) {
+  const uint32_t element = ElementBytes(f.shape.element);
+  const uint32_t dim = f.shape.dim;
+  const uint64_t stride = f.spec.by_channel ? uint64_t{dim} * element : element;
+  const uint64_t code_stride = f.spec.by_channel ? dim : 1;
+  const uint32_t axis = f.spec.by_channel ? f.shape.tokens : dim;
+  const uint32_t others = f.spec.by_channel ? dim : f.shape.tokens;
+  for (uint32_t g = 0; g < f.groups; ++g) {
+    const uint32_t begin = g * f.group;
+    const uint32_t count = axis - begin < f.group ? axis - begin : f.group;
+    for (uint32_t other = 0; other < others; ++other) {
+      const uint32_t token = f.spec.by_channel ? begin : other;
+      const uint32_t channel = f.spec.by_channel ? other : begin;
+      const uint64_t at = uint64_t{token} * dim + channel;
+      const IntParameters p =
+          EncodeIntGroup(f.spec, f.shape.element, in + at * element, stride, count, codes + at, code_stride);
+      StoreIntParameters(f, p, IntParameterIndex(f, head, token, channel), frame);
+    }
+  }
+}
+
+class IntCoder final : public FrameCoder {
+ public:
+  explicit IntCoder(const IntSpec& spec) : spec_(spec) {}
+  bool lossless() const override { return false; }
+  Result<bool> Check(const FrameShape&) const override { return true; }
+  uint64_t MaxFrameBytes(const FrameShape& shape) const override { return LayOutIntFrame(spec_, shape).frame_bytes; }
+
+  uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out,
+                  std::vector<std::byte>& scratch) const override {
+    const IntFrame f = LayOutIntFrame(spec_, shape);
+    if (!simd::EncodeIntFrame(f, dense, out, scratch)) {
+      const uint64_t bytes = uint64_t{shape.tokens} * shape.dim;
+      if (scratch.size() < bytes) scratch.resize(bytes);
+      EncodeIntFrameReference(f, dense, out, reinterpret_cast<uint8_t*>(scratch.data()));
+    }
+    return f.frame_bytes;
+  }
+
+  Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
+                      std::vector<std::byte>& scratch) const override {
+    const IntFrame f = LayOutIntFrame(spec_, shape);
+    if (frame.size() != f.frame_bytes) {
+      return Error{ErrorCode::kDataLoss, "int frame has " + std::to_string(frame.size()) + " bytes, its shape needs " +
+                                             std::to_string(f.frame_bytes)};
+    }
+    for (uint64_t at = 0; at < f.codes_at; at += 2) {
+      if (IsBadParameter(Load16(frame.data() + at))) {
+        return Error{ErrorCode::kDataLoss, "int frame: the parameter at byte " + std::to_string(at) + " is not finite"};
+      }
+    }
+    if (!simd::DecodeIntFrame(f, frame.data(), dense, scratch)) DecodeIntFrameReference(f, frame.data(), dense);
+    return true;
+  }
+
+ private:
+  const IntSpec spec_;
+};
+
+Result<uint32_t> ReadBits(const SpecArgument& argument) {
+  Result<uint32_t> bits = SpecNumber(argument, 8, "bits: 8, 4, 3 or 2");
+  if (!bits.ok()) return bits;
+  if (*bits != 8 && *bits != 4 && *bits != 3 && *bits != 2) {
+    return SpecError(argument.position, argument.text, "bits: 8, 4, 3 or 2");
+  }
+  return bits;
+}
+
+}  // namespace
+
+void EncodeIntFrameReference(const IntFrame& f, const uint8_t* dense, uint8_t* frame, uint8_t* codes) {
+  const uint64_t head_bytes = uint64_t{f.shape.tokens} * f.shape.dim * ElementBytes(f.shape.element);
+  for (uint32_t head = 0; head < f.shape.heads; ++head) {
+    EncodeIntHead(f, head, dense + head * head_bytes, frame, codes);
+    uint8_t* rows = frame + f.codes_at + uint64_t{head} * f.shape.tokens * f.row_bytes;
+    for (uint32_t token = 0; token < f.shape.tokens; ++token) {
+      PackRow(f.spec.bits, codes + uint64_t{token} * f.shape.dim, f.shape.dim, rows + token * f.row_bytes);
+    }
+  }
+}
+
+void DecodeIntFrameReference(const IntFrame& f, const uint8_t* frame, uint8_t* dense) {
+  const uint32_t element = ElementBytes(f.shape.element);
+  for (uint32_t head = 0; head < f.shape.heads; ++head) {
+    for (uint32_t token = 0; token < f.shape.tokens; ++token) {
+      for (uint32_t channel = 0; channel < f.shape.dim; ++channel, dense += element) {
+        StoreElement(f.shape.element, IntElement(f, frame, head, token, channel), dense);
+      }
+    }
+  }
+}
+
+Result<StageInstance> MakeInt(std::span<const SpecArgument> arguments, uint32_t position) {
+  if (arguments.size() < 2 || arguments.size() > 4) {
+    return SpecError(position, "int with " + std::to_string(arguments.size()) + " arguments",
+                     "int(bits,axis[,group[,sym|asym]]), for example int(4,chan,32)");
+  }
+  IntSpec spec;
+  const Result<uint32_t> bits = ReadBits(arguments[0]);
+  if (!bits.ok()) return bits.error();
+  spec.bits = *bits;
+  if (arguments[1].text != "chan" && arguments[1].text != "tok") {
+    return SpecError(arguments[1].position, arguments[1].text, "axis: chan or tok");
+  }
+  spec.by_channel = arguments[1].text == "chan";
+  spec.group = spec.by_channel ? kIntDefaultTokens : 0;
+  if (arguments.size() > 2) {
+    const Result<uint32_t> group = SpecNumber(arguments[2], kIntGroupMax, "group size, 0 for the whole axis");
+    if (!group.ok()) return group.error();
+    spec.group = *group;
+  }
+  if (arguments.size() > 3) {
+    if (arguments[3].text != "sym" && arguments[3].text != "asym") {
+      return SpecError(arguments[3].position, arguments[3].text, "sym or asym");
+    }
+    spec.symmetric = arguments[3].text == "sym";
+  }
+  std::string canonical = std::to_string(spec.bits) + (spec.by_channel ? ",chan," : ",tok,") +
+                          std::to_string(spec.group) + (spec.symmetric ? ",sym" : ",asym");
+  return StageInstance{std::move(canonical), std::make_shared<IntCoder>(spec)};
+}
+
+}  // namespace kvasir

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Q:int. Uniform integer quantisation of groups, with fp16 parameters (KIVI, arXiv 2402.02750). CPU reference and CUDA body.
+//
+// A group is `group` tokens of one channel of one head (axis chan) or `group` channels of one token of one head (axis tok);
+// the last group of an axis may be shorter. All arithmetic is float32, each operation rounded once:
+//   input   x: NaN counts as 0; beyond +-65504 (the largest fp16) counts as +-65504
+//   asym    z = fp16(min x),  s = fp16((max x - z) / (2^b - 1)),             code = round((x - z) * (1 / s)) in [0, 2^b - 1]
+//   sym     z = 0,            s = fp16(max|x| / (2^(b-1) - 1)),   code - 2^(b-1) = round(x * (1 / s)) in +-(2^(b-1) - 1)
+//   decode  x = code * s + z: the product is rounded, then the sum, then the element type
+// s and z above are the stored fp16 values read back, so the codes fit the parameters that the reader has. Rounding is half
+// to even. s = 0 gives code 0 (sym: 2^(b-1)). A minimum of -0 is stored as +0. Max and min do not depend on order.
+//
+// Frame: scales fp16[P] | zeros fp16[P] (asym only) | codes, packed rows of `dim` codes, [heads][tokens].
+//   chan: P = heads * ceil(tokens / group) * dim, as [heads][token group][channel]
+//   tok:  P = heads * tokens * ceil(dim / group), as [heads][token][channel group]
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/kv_layout.h"
+#include "kernels/number_formats.h"
+#include "kernels/portable.h"
+#include "kernels/stages/p_bits.h"
+
+namespace kvasir {
+
+/// The arguments of Q:int.
+struct IntSpec {
+  uint32_t bits = 8;         ///< 8, 4, 3 or 2
+  bool by_channel = false;   ///< axis chan; else tok
+  uint32_t group = 0;        ///< 0 = the whole axis
+  bool symmetric = false;
+};
+
+/// Where everything lies in a frame of one shape.
+struct IntFrame {
+  IntSpec spec;
+  FrameShape shape;
+  uint32_t group = 0;        ///< as used: at least 1, at most the axis
+  uint32_t groups = 0;       ///< along the axis
+  uint64_t parameters = 0;   ///< P
+  uint64_t row_bytes = 0;    ///< one packed row of dim codes
+  uint64_t zeros_at = 0;     ///< byte offset; meaningless when symmetric
+  uint64_t codes_at = 0;
+  uint64_t frame_bytes = 0;
+};
+
+KVASIR_HD inline IntFrame LayOutIntFrame(const IntSpec& spec, const FrameShape& shape) {
+  IntFrame f;
+  f.spec = spec;
+  f.shape = shape;
+  const uint32_t axis = spec.by_channel ? shape.tokens : shape.dim;
+  f.group = spec.group == 0 || spec.group > axis ? axis : spec.group;
+  f.groups = (axis + f.group - 1) / f.group;
+  f.parameters = uint64_t{shape.heads} * f.groups * (spec.by_channel ? shape.dim : shape.tokens);
+  f.row_bytes = PackedRowBytes(spec.bits, shape.dim);
+  f.zeros_at = 2 * f.parameters;
+  f.codes_at = f.zeros_at + (spec.symmetric ? 0 : 2 * f.parameters);
+  f.frame_bytes = f.codes_at + uint64_t{shape.heads} * shape.tokens * f.row_bytes;
+  return f;
+}
+
+inline constexpr float kIntInputMax = 65504.0f;  ///< the largest fp16; inputs beyond saturate
+
+KVASIR_HD inline float IntInput(float x) {
+  if (!(x == x)) return 0.0f;
+  return x > kIntInputMax ? kIntInputMax : x < -kIntInputMax ? -kIntInputMax : x;
+}
+
+/// What a group is coded with.
+struct IntParameters {
+  uint16_t scale16 = 0;
+  uint16_t zero16 = 0;
+  float zero = 0;
+  float inverse = 0;  ///< 1 / scale, or 0
+};
+
+/// From the least and greatest IntInput of a group.
+KVASIR_HD inline IntParameters ChooseIntParameters(const IntSpec& spec, float least, float greatest) {
+  IntParameters p;
+  float range;
+  float steps;
+  if (spec.symmetric) {
+    const float below = -least;
+    range = greatest > below ? greatest : below;
+    steps = static_cast<float>((1 << (spec.bits - 1)) - 1);
+  } else {
+    p.zero16 = FloatToFloat16(least + 0.0f);  // -0 becomes +0
+    p.zero = Float16ToFloat(p.zero16);
+    range = greatest - p.zero;
+    steps = static_cast<float>((1 << spec.bits) - 1);
+  }
+  if (!(range > 0.0f)) range = 0.0f;  // rounding may put zero above the greatest
+  p.scale16 = FloatToFloat16(range / steps);
+  const float scale = Float16ToFloat(p.scale16);
+  p.inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
+  return p;
+}
+
+/// `x` is an IntInput. The sum with 2^23 rounds to an integer, half to even, and leaves the code in the low bits.
+KVASIR_HD inline uint8_t IntCode(const IntSpec& spec, const IntParameters& p, float x) {
+  const float greatest = static_cast<float>(spec.symmetric ? (1 << (spec.bits - 1)) - 1 : (1 << spec.bits) - 1);
+  const float least = spec.symmetric ? -greatest : 0.0f;
+  const float middle = spec.symmetric ? static_cast<float>(1 << (spec.bits - 1)) : 0.0f;
+  float v = (x - p.zero) * p.inverse;
+  v = v > greatest ? greatest : v < least ? least : v;
+  return static_cast<uint8_t>(BitsOfFloat(v + (8388608.0f + middle)));
+}
+
+KVASIR_HD inline float IntValue(const IntSpec& spec, uint8_t code, float scale, float zero) {
+  const int q = spec.symmetric ? static_cast<int>(code) - (1 << (spec.bits - 1)) : code;
+  const float product = static_cast<float>(q) * scale;
+  return product + zero;
+}
+
+/// True for an fp16 that no encoder writes as a parameter: infinite or NaN.
+KVASIR_HD inline bool IsBadParameter(uint16_t code) { return (code & 0x7C00) == 0x7C00; }
+
+/// One group: `count` elements of `type` at `in`, `stride` bytes apart, become codes `code_stride` bytes apart.
+KVASIR_HD inline IntParameters EncodeIntGroup(const IntSpec& spec, ElementType type, const uint8_t* in, uint64_t stride,
+                                              uint32_t count, uint8_t* codes, uint64_t code_stride) {
+  float least = kIntInputMax;
+  float greatest = -kIntInputMax;
+  for (uint32_t i = 0; i < count; ++i) {
+    const float x = IntInput(LoadElement(type, in + i * stride));
+    least = x < least ? x : least;
+    greatest = x > greatest ? x : greatest;
+  }
+  const IntParameters p = ChooseIntParameters(spec, least, greatest);
+  for (uint32_t i = 0; i < count; ++i) {
+    codes[i * code_stride] = IntCode(spec, p, IntInput(LoadElement(type, in + i * stride)));
+  }
+  return p;
+}
+
+/// Index of the parameters of (head, token, channel).
+KVASIR_HD inline uint64_t IntParameterIndex(const IntFrame& f, uint32_t head, uint32_t token, uint32_t channel) {
+  if (f.spec.by_channel) return (uint64_t{head} * f.groups + token / f.group) * f.shape.dim + channel;
+  return (uint64_t{head} * f.shape.tokens + token) * f.groups + channel / f.group;
+}
+
+/// Stores the parameters of a group at its index.
+KVASIR_HD inline void StoreIntParameters(const IntFrame& f, const IntParameters& p, uint64_t index, uint8_t* frame) {
+  Store16(frame + 2 * index, p.scale16);
+  if (!f.spec.symmetric) Store16(frame + f.zeros_at + 2 * index, p.zero16);
+}
+
+/// The decoded float of (head, token, channel).
+KVASIR_HD inline float IntElement(const IntFrame& f, const uint8_t* frame, uint32_t head, uint32_t token,
+                                  uint32_t channel) {
+  const uint64_t index = IntParameterIndex(f, head, token, channel);
+  const float scale = Float16ToFloat(Load16(frame + 2 * index));
+  const float zero = f.spec.symmetric ? 0.0f : Float16ToFloat(Load16(frame + f.zeros_at + 2 * index));
+  const uint8_t* row = frame + f.codes_at + (uint64_t{head} * f.shape.tokens + token) * f.row_bytes;
+  return IntValue(f.spec, UnpackedCode(f.spec.bits, row, f.shape.dim, channel), scale, zero);
+}
+
+/// The whole frame, the slow and plain way: what every other body must equal. `codes` holds tokens * dim bytes.
+void EncodeIntFrameReference(const IntFrame& f, const uint8_t* dense, uint8_t* frame, uint8_t* codes);
+void DecodeIntFrameReference(const IntFrame& f, const uint8_t* frame, uint8_t* dense);
+
+}  // namespace kvasir
