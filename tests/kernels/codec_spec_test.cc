@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: specs mean one thing each; the canonical form is a fixed point; a refusal names the position and the cure.
+#include "gtest/gtest.h"
+#include "kernels/codec.h"
+#include "tests/support/seed.h"
+
+namespace kvasir {
+namespace {
+
+TEST(CodecSpec, CanonicalForms) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"raw", "P:raw"},
+      {"P:splitexp", "P:splitexp"},
+      {"int(8,tok)", "Q:int(8,tok,0,asym)|P:bits"},
+      {"int(4,chan)", "Q:int(4,chan,32,asym)|P:bits"},
+      {"Q:int(3,tok,064,sym)|bits", "Q:int(3,tok,64,sym)|P:bits"},
+      {"k:int(2,chan,32)|v:int(2,tok,32)|P:bits", "k:Q:int(2,chan,32,asym)|v:Q:int(2,tok,32,asym)|P:bits"},
+      {"k:int(2,chan,32)|v:int(2,tok,32)", "k:Q:int(2,chan,32,asym)|v:Q:int(2,tok,32,asym)|P:bits"},
+      {"k:int(4,chan,32)|v:raw", "k:Q:int(4,chan,32,asym)|v:P:raw|P:bits"},
+      {"k:int(4,chan)|k:bits|v:int(8,tok)", "k:Q:int(4,chan,32,asym)|k:P:bits|v:Q:int(8,tok,0,asym)|P:bits"},
+  };
+  for (const auto& [spec, canonical] : cases) {
+    const auto codec = Codec::Parse(spec);
+    ASSERT_TRUE(codec.ok()) << spec << ": " << codec.error().message;
+    EXPECT_EQ((*codec)->spec(), canonical);
+    const auto again = Codec::Parse(canonical);
+    ASSERT_TRUE(again.ok()) << canonical << ": " << again.error().message;
+    EXPECT_EQ((*again)->spec(), canonical);
+  }
+}
+
+TEST(CodecSpec, RefusalsNamePositionAndCure) {
+  struct Case {
+    const char* spec;
+    int position;
+    const char* says;
+  };
+  const Case cases[] = {
+      {"", 0, "a stage name"},
+      {"foo", 0, "P:splitexp"},
+      {"Q:raw", 0, "P:raw"},
+      {"raw|", 4, "a stage name"},
+      {"raw raw", 3, "the end"},
+      {" raw", 0, "a stage name"},
+      {"raw(1)", 4, "without arguments"},
+      {"int", 0, "int(4,chan,32)"},
+      {"int()", 4, "an argument"},
+      {"int(8)", 0, "int(4,chan,32)"},
+      {"int(8,tok", 9, "')'"},
+      {"int(5,tok)", 4, "8, 4, 3 or 2"},
+      {"int(9999999999999999999999,tok)", 4, "8, 4, 3 or 2"},
+      {"int(8,row)", 6, "chan or tok"},
+      {"int(8,tok,x)", 10, "group size"},
+      {"int(8,tok,70000)", 10, "65536"},
+      {"int(8,tok,32,even)", 13, "sym or asym"},
+      {"raw|raw", 4, "has its coder already"},
+      {"k:raw", 5, "values have none"},
+      {"v:raw", 5, "keys have none"},
+      {"bits", 0, "a quantiser"},
+      {"raw|bits", 4, "a quantiser"},
+      {"int(8,tok)|bits|bits", 16, "a quantiser"},
+      {"RAW", 0, "a stage name"},
+  };
+  for (const Case& c : cases) {
+    const auto codec = Codec::Parse(c.spec);
+    ASSERT_FALSE(codec.ok()) << c.spec;
+    EXPECT_EQ(codec.error().code, ErrorCode::kInvalidArgument);
+    const std::string& message = codec.error().message;
+    EXPECT_NE(message.find("position " + std::to_string(c.position) + ":"), std::string::npos) << c.spec << ": " << message;
+    EXPECT_NE(message.find(c.says), std::string::npos) << c.spec << ": " << message;
+  }
+}
+
+TEST(CodecSpec, TooLongIsRefused) {
+  std::string spec = "int(8,tok,";
+  spec.append(kSpecBytesMax, '0').append("1)");
+  EXPECT_FALSE(Codec::Parse(spec).ok());
+  std::string many = "raw";
+  while (many.size() < 300) many += "|raw";
+  EXPECT_FALSE(Codec::Parse(many).ok());
+}
+
+TEST(CodecSpec, RandomSpecsNeverCrashAndAcceptedOnesAreFixedPoints) {
+  const char* pieces[] = {"k:", "v:", "Q:", "P:", "int", "bits", "raw", "splitexp", "(", ")", ",", "|", "8", "4", "chan", "tok",
+                          "sym", "asym", "32", "\x80", " "};
+  auto rng = testing::Rng(4);
+  for (int i = 0; i < 20000; ++i) {
+    std::string spec;
+    for (uint64_t n = rng() % 12; n > 0; --n) spec += pieces[rng() % std::size(pieces)];
+    const auto codec = Codec::Parse(spec);
+    if (!codec.ok()) continue;
+    const auto again = Codec::Parse((*codec)->spec());
+    ASSERT_TRUE(again.ok()) << spec;
+    ASSERT_EQ((*again)->spec(), (*codec)->spec()) << spec;
+  }
+}
+
+TEST(CodecSpec, StagesAreListed) {
+  ASSERT_GE(Stages().size(), 4u);
+  for (const StageInfo& stage : Stages()) {
+    EXPECT_EQ(stage.letter.size(), 1u);
+    EXPECT_FALSE(stage.name.empty() || stage.usage.empty() || stage.meaning.empty());
+  }
+}
+
+}  // namespace
+}  // namespace kvasir
