@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention: scores are q times packed keys, the result is scores times values; both are the one primitive add_products.
+// Attention: scores are q times packed keys, the result is scores times values; both by the one add_products.
 #include "tests/model/attention.h"
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 namespace kvasir::model {
 namespace {
 
-const std::byte* Address(const RankKv& kv, const RowAddress& at) {
+std::byte* Address(const RankKv& kv, const RowAddress& at) {
   const uint32_t page_tokens = kv.cache->page_tokens;
   return kv.cache->At(at.layer, at.tensor, kv.pages[at.position / page_tokens], at.head,
                       static_cast<uint32_t>(at.position % page_tokens));
@@ -20,14 +20,16 @@ const std::byte* Address(const RankKv& kv, const RowAddress& at) {
 }  // namespace
 
 void StoreRow(const RankKv& kv, const RowAddress& at, const float* row) {
-  std::byte* to = const_cast<std::byte*>(Address(kv, at));
+  std::byte* to = Address(kv, at);
   const uint32_t dim = kv.cache->layout.dim(at.tensor);
   if (kv.cache->layout.element == ElementType::kFloat32) {
     std::memcpy(to, row, dim * sizeof(float));
     return;
   }
   const ElementType element = kv.cache->layout.element;
-  for (uint32_t i = 0; i < dim; ++i) StoreElement(element, row[i], reinterpret_cast<uint8_t*>(to) + i * ElementBytes(element));
+  for (uint32_t i = 0; i < dim; ++i) {
+    StoreElement(element, row[i], reinterpret_cast<uint8_t*>(to) + i * ElementBytes(element));
+  }
 }
 
 void LoadRow(const RankKv& kv, const RowAddress& at, float* row) {
@@ -46,7 +48,9 @@ void LoadRow(const RankKv& kv, const RowAddress& at, float* row) {
     return;
   }
   const ElementType element = kv.cache->layout.element;
-  for (uint32_t i = 0; i < dim; ++i) row[i] = LoadElement(element, reinterpret_cast<const uint8_t*>(from) + i * ElementBytes(element));
+  for (uint32_t i = 0; i < dim; ++i) {
+    row[i] = LoadElement(element, reinterpret_cast<const uint8_t*>(from) + i * ElementBytes(element));
+  }
 }
 
 void UnpackHead(const RankKv& kv, uint32_t layer, uint32_t head, size_t begin, size_t end, const HeadPanels& to) {
@@ -68,13 +72,16 @@ void Attend(const Math& math, const Queries& queries, const HeadPanels& panels, 
   const size_t dim = queries.dim, padded = RoundUp(queries.first_position + queries.rows, kPanel);
   std::fill_n(scores, queries.rows * padded, 0.0f);
   for (size_t key = 0; key < padded; key += kPanel) {
-    math.add_products({queries.q, queries.q_stride, panels.keys + key * dim, kPanel, dim, scores + key, padded, queries.rows});
+    math.add_products(
+        {queries.q, queries.q_stride, panels.keys + key * dim, kPanel, dim, scores + key, padded, queries.rows});
   }
 
-  // Keys that all rows see are taken together; then each row goes on alone with the few that only it and later rows see.
+  // Keys that all rows see are taken together; then each row goes on alone with the few that not all see.
   const size_t common = queries.first_position + 1;
   for (size_t column = 0; column < dim; column += kPanel) {
-    for (size_t row = 0; row < queries.rows; ++row) std::fill_n(queries.out + row * queries.out_stride + column, kPanel, 0.0f);
+    for (size_t row = 0; row < queries.rows; ++row) {
+      std::fill_n(queries.out + row * queries.out_stride + column, kPanel, 0.0f);
+    }
   }
   std::vector<float> sums(queries.rows);
   for (size_t row = 0; row < queries.rows; ++row) sums[row] = math.softmax(scores + row * padded, common + row);

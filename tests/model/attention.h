@@ -26,7 +26,8 @@ struct RowAddress {
 void StoreRow(const RankKv& kv, const RowAddress& at, const float* row);
 void LoadRow(const RankKv& kv, const RowAddress& at, float* row);
 
-/// Fills positions [begin, end) of the panels of one head. `begin` is a multiple of kPanel; so is `end`, or it is the last.
+/// Fills positions [begin, end) of the panels of one head. `begin` is a multiple of kPanel; `end` too, or it is the
+/// last.
 void UnpackHead(const RankKv& kv, uint32_t layer, uint32_t head, size_t begin, size_t end, const HeadPanels& to);
 
 /// Query rows of one head at consecutive positions.

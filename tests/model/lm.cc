@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <utility>
 
 #include "tests/model/attention.h"
@@ -19,7 +20,7 @@
 namespace kvasir::model {
 namespace {
 
-constexpr size_t kTokenBlock = 64;    ///< tokens that go through all of a layer's matrices together (activations stay in L2)
+constexpr size_t kTokenBlock = 64;    ///< tokens that go through a layer's matrices together (they stay in L2)
 constexpr size_t kQueryBlock = 8;     ///< query rows of one attention task
 constexpr size_t kUnpackBlock = 512;  ///< positions of one unpack task; a multiple of kPanel
 
@@ -34,7 +35,9 @@ Result<bool> CheckRank(const RankKv& rank, const ModelConfig& config, size_t end
     return Wrong("a rank's cache has another layout than the model");
   }
   if (cache.memory != MemoryKind::kHost) return Wrong("a rank's pages are not in host memory");
-  if (cache.first_layer != 0 || cache.layers.size() != config.layers) return Wrong("a rank's cache does not hold all layers");
+  if (cache.first_layer != 0 || cache.layers.size() != config.layers) {
+    return Wrong("a rank's cache does not hold all layers");
+  }
   if (cache.page_tokens == 0 || rank.pages.size() < (end + cache.page_tokens - 1) / cache.page_tokens) {
     return Wrong("a rank has too few pages for position " + std::to_string(end - 1));
   }
@@ -45,7 +48,8 @@ Result<bool> CheckChunk(const Chunk& chunk, const ModelConfig& config) {
   const size_t end = size_t{chunk.first_position} + chunk.tokens.size();
   if (chunk.tokens.empty()) return Wrong("no tokens");
   if (end > config.context_max) {
-    return Wrong("position " + std::to_string(end - 1) + " is beyond the context of " + std::to_string(config.context_max));
+    return Wrong("position " + std::to_string(end - 1) + " is beyond the context of " +
+                 std::to_string(config.context_max));
   }
   for (const uint32_t token : chunk.tokens) {
     if (token >= config.vocab) return Wrong("token " + std::to_string(token) + " is outside the vocabulary");
@@ -54,12 +58,16 @@ Result<bool> CheckChunk(const Chunk& chunk, const ModelConfig& config) {
   for (const RankKv& rank : chunk.ranks) {
     if (const Result<bool> checked = CheckRank(rank, config, end); !checked.ok()) return checked.error();
     for (uint64_t head = rank.cache->first_head; head < uint64_t{rank.cache->first_head} + rank.cache->heads; ++head) {
-      if (head >= config.kv_heads) return Wrong("a rank holds KV head " + std::to_string(head) + ", which there is not");
+      if (head >= config.kv_heads) {
+        return Wrong("a rank holds KV head " + std::to_string(head) + ", which there is not");
+      }
       ++owners[head];
     }
   }
   for (uint32_t head = 0; head < config.kv_heads; ++head) {
-    if (owners[head] != 1) return Wrong("KV head " + std::to_string(head) + " is held by " + std::to_string(owners[head]) + " ranks, not 1");
+    if (owners[head] != 1) {
+      return Wrong("KV head " + std::to_string(head) + " is held by " + std::to_string(owners[head]) + " ranks, not 1");
+    }
   }
   return true;
 }
@@ -155,20 +163,23 @@ void Runner::ProjectAndStore(const Chunk& chunk, uint32_t layer) {
   const ModelConfig& config = model_->config();
   const Weights& weights = model_->weights();
   const LayerWeights& l = weights.layers[layer];
-  const size_t n = chunk.tokens.size(), dim = config.head_dim, q_width = config.query_heads * dim, width = l.qkv.outputs;
+  const size_t n = chunk.tokens.size(), dim = config.head_dim;
+  const size_t q_width = config.query_heads * dim, width = l.qkv.outputs;
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
   pool_->Run((n + kTokenBlock - 1) / kTokenBlock, [&](size_t block, size_t worker) {
     Scratch::Worker& mine = scratch_->workers[worker];
     const size_t first = block * kTokenBlock, rows = std::min(kTokenBlock, n - first);
     for (size_t r = 0; r < rows; ++r) {
-      math_->rms_norm(scratch_->residual.data() + (first + r) * config.d_model, l.attention_norm.data(), config.norm_eps,
-                      mine.normed.data() + r * config.d_model, config.d_model);
+      math_->rms_norm(scratch_->residual.data() + (first + r) * config.d_model, l.attention_norm.data(),
+                      config.norm_eps, mine.normed.data() + r * config.d_model, config.d_model);
     }
     l.qkv.Apply(*math_, rows, mine.normed.data(), config.d_model, mine.wide.data(), width);
     for (size_t r = 0; r < rows; ++r) {
       const size_t position = chunk.first_position + first + r;
       float* row = mine.wide.data() + r * width;
-      for (size_t head = 0; head < config.query_heads + config.kv_heads; ++head) weights.rope.Rotate(row + head * dim, position);
+      for (size_t head = 0; head < config.query_heads + config.kv_heads; ++head) {
+        weights.rope.Rotate(row + head * dim, position);
+      }
       float* query = scratch_->queries.data() + (first + r) * q_width;
       for (size_t i = 0; i < q_width; ++i) query[i] = row[i] * scale;
       for (uint32_t head = 0; head < config.kv_heads; ++head) {
@@ -186,7 +197,8 @@ void Runner::UnpackPages(const Chunk& chunk, uint32_t layer) {
   pool_->Run(config.kv_heads * blocks, [&](size_t task, size_t) {
     const auto head = static_cast<uint32_t>(task / blocks);
     const size_t begin = task % blocks * kUnpackBlock;
-    UnpackHead(OwnerOf(chunk, head), layer, head, begin, std::min(begin + kUnpackBlock, end), scratch_->Panels(config, head));
+    UnpackHead(OwnerOf(chunk, head), layer, head, begin, std::min(begin + kUnpackBlock, end),
+               scratch_->Panels(config, head));
   });
 }
 
@@ -221,7 +233,9 @@ void Runner::MixAndFeedForward(const Chunk& chunk, uint32_t layer) {
       math_->rms_norm(residual + r * d, l.mlp_norm.data(), config.norm_eps, mine.normed.data() + r * d, d);
     }
     l.gate_up.Apply(*math_, rows, mine.normed.data(), d, mine.wide.data(), 2 * mlp);
-    for (size_t r = 0; r < rows; ++r) math_->gate(mine.wide.data() + r * 2 * mlp, mine.wide.data() + r * 2 * mlp + mlp, mlp);
+    for (size_t r = 0; r < rows; ++r) {
+      math_->gate(mine.wide.data() + r * 2 * mlp, mine.wide.data() + r * 2 * mlp + mlp, mlp);
+    }
     l.down.Apply(*math_, rows, mine.wide.data(), 2 * mlp, mine.mixed.data(), d);
     for (size_t i = 0; i < rows * d; ++i) residual[i] += mine.mixed[i];
   });
@@ -230,14 +244,16 @@ void Runner::MixAndFeedForward(const Chunk& chunk, uint32_t layer) {
 std::vector<float> Runner::Logits(const Chunk& chunk) {
   const ModelConfig& config = model_->config();
   const Weights& weights = model_->weights();
-  const size_t n = chunk.tokens.size(), count = chunk.logits == LogitsOf::kNone ? 0 : chunk.logits == LogitsOf::kLast ? 1 : n;
+  const size_t n = chunk.tokens.size();
+  const size_t count = chunk.logits == LogitsOf::kAll ? n : chunk.logits == LogitsOf::kLast ? 1 : 0;
   std::vector<float> logits(count * config.vocab);
   pool_->Run((count + kTokenBlock - 1) / kTokenBlock, [&](size_t block, size_t worker) {
     float* normed = scratch_->workers[worker].normed.data();
     const size_t first = block * kTokenBlock, rows = std::min(kTokenBlock, count - first);
     const float* residual = scratch_->residual.data() + (n - count + first) * config.d_model;
     for (size_t r = 0; r < rows; ++r) {
-      math_->rms_norm(residual + r * config.d_model, weights.final_norm.data(), config.norm_eps, normed + r * config.d_model, config.d_model);
+      math_->rms_norm(residual + r * config.d_model, weights.final_norm.data(), config.norm_eps,
+                      normed + r * config.d_model, config.d_model);
     }
     weights.head.Apply(*math_, rows, normed, config.d_model, logits.data() + first * config.vocab, config.vocab);
   });

@@ -4,9 +4,9 @@
 //   Model    weights, immutable, shared          Runner    computes chunks of positions, layer by layer
 //   PagedKv  one rank's pages (paged_kv.h)       logits    fp32, [positions][vocab]
 //
-// A position's K, V and logits depend on the tokens 0 .. position and the cached bytes alone: not on how positions were cut
-// into chunks, on how heads are spread over ranks, on page order, thread count or SIMD width. So "resumed from a cache",
-// "TP2" and "one token at a time" can be held to equality with "whole".
+// A position's K, V and logits depend on the tokens 0 .. position and the cached bytes alone: not on how positions were
+// cut into chunks, on how heads are spread over ranks, on page order, thread count or SIMD width. So "resumed from a
+// cache", "TP2" and "one token at a time" can be held to equality with "whole".
 #pragma once
 
 #include <cstdint>
@@ -43,14 +43,14 @@ struct ModelConfig {
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 };
 
-/// kInvalidArgument names the field: zero, above its limit, heads that do not divide, or (kUnimplemented) d_model, head_dim,
-/// mlp_dim or vocab that is no multiple of 32.
+/// kInvalidArgument names the field: zero, above its limit, heads that do not divide, or (kUnimplemented) d_model,
+/// head_dim, mlp_dim or vocab that is no multiple of 32.
 Result<bool> CheckConfig(const ModelConfig& config);
 
 /// Weights and shape. Immutable after it is made: shared by every Runner of a process, on any thread.
 class Model {
  public:
-  /// Reads config.json and model.safetensors (names of transformers' LlamaForCausalLM; F32, F16 or BF16) from `directory`.
+  /// Reads `directory`'s config.json and model.safetensors (names as transformers' LlamaForCausalLM; F32, F16, BF16).
   static Result<std::shared_ptr<const Model>> Load(const std::filesystem::path& directory);
   /// Weights drawn from `seed`: the same numbers on every machine.
   static Result<std::shared_ptr<const Model>> Random(const ModelConfig& config, uint64_t seed);
@@ -73,15 +73,16 @@ class Model {
 using LayerHook = std::function<bool(uint32_t layer)>;
 enum class LogitsOf : uint8_t { kNone, kLast, kAll };
 
-/// Positions [first_position, first_position + tokens.size()) of one sequence. Borrows everything until Prefill returns.
+/// Positions [first_position, first_position + tokens.size()) of one sequence. Prefill borrows all that is named here.
 struct Chunk {
   std::span<const uint32_t> tokens;
-  uint32_t first_position = 0;  ///< K and V of all positions before it are in the pages, or are when before_layer returns
-  /// One per tensor-parallel rank, in any order; together they hold each KV head exactly once. A rank's share is whatever its
-  /// cache says: [first_head, first_head + heads), even or not.
+  /// K and V of all positions before it are in the pages, or will be when before_layer returns.
+  uint32_t first_position = 0;
+  /// One per tensor-parallel rank, in any order; together they hold each KV head exactly once. A rank's share is
+  /// whatever its cache says: [first_head, first_head + heads), even or not.
   std::span<const RankKv> ranks;
-  LayerHook before_layer;   ///< before `layer` touches the cache: the place to wait for a fetch
-  LayerHook layer_written;  ///< K and V of `layer` are written for the whole chunk, attention is still to come: the place to push
+  LayerHook before_layer;   ///< `layer` has not yet touched the cache: the place to wait for a fetch
+  LayerHook layer_written;  ///< K and V of `layer` are written for the whole chunk: the place to push
   LogitsOf logits = LogitsOf::kLast;
 };
 
@@ -96,9 +97,9 @@ class Runner {
   explicit Runner(std::shared_ptr<const Model> model, const RunnerOptions& options = {});
   ~Runner();
 
-  /// Writes K (rotated) and V of the chunk into the pages and attends over positions 0 .. t of the pages. Returns logits
-  /// [n][vocab], n = 0, 1 or tokens.size(). kInvalidArgument names what is wrong with the chunk, before anything is written;
-  /// kUnavailable: a hook said stop; pages of the chunk's positions are then partly written.
+  /// Writes K (rotated) and V of the chunk into the pages and attends over positions 0 .. t of the pages. Returns
+  /// logits [n][vocab], n = 0, 1 or tokens.size(). kInvalidArgument names what is wrong with the chunk, before anything
+  /// is written; kUnavailable: a hook said stop; pages of the chunk's positions are then partly written.
   Result<std::vector<float>> Prefill(const Chunk& chunk);
   /// One more token: the logits after it.
   Result<std::vector<float>> Decode(uint32_t token, uint32_t position, std::span<const RankKv> ranks);

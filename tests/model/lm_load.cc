@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -42,7 +43,9 @@ class ConfigReader {
   explicit ConfigReader(const json& from) : from_(from) {}
   uint32_t Count(const char* name) {
     const auto found = from_.find(name);
-    if (found != from_.end() && found->is_number_unsigned() && found->get<uint64_t>() <= kWidthMax) return found->get<uint32_t>();
+    if (found != from_.end() && found->is_number_unsigned() && found->get<uint64_t>() <= kWidthMax) {
+      return found->get<uint32_t>();
+    }
     return Fail(name, "a number up to " + std::to_string(kWidthMax));
   }
   double Number(const char* name) {
@@ -80,7 +83,9 @@ Result<ConfigFile> ReadConfig(const std::filesystem::path& path) {
   file.read(text.data(), kConfigBytesMax);
   text.resize(static_cast<size_t>(file.gcount()));
   const json from = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!from.is_object()) return Wrong(path.string() + ": no JSON object within " + std::to_string(kConfigBytesMax) + " bytes");
+  if (!from.is_object()) {
+    return Wrong(path.string() + ": no JSON object within " + std::to_string(kConfigBytesMax) + " bytes");
+  }
   if (const std::string trouble = Unsupported(from); !trouble.empty()) return Error{ErrorCode::kUnimplemented, trouble};
 
   ConfigReader read(from);
@@ -90,7 +95,8 @@ Result<ConfigFile> ReadConfig(const std::filesystem::path& path) {
   config.d_model = read.Count("hidden_size");
   config.query_heads = read.Count("num_attention_heads");
   config.kv_heads = read.Count("num_key_value_heads");
-  config.head_dim = from.contains("head_dim") || config.query_heads == 0 ? read.Count("head_dim") : config.d_model / config.query_heads;
+  config.head_dim = from.contains("head_dim") || config.query_heads == 0 ? read.Count("head_dim")
+                                                                         : config.d_model / config.query_heads;
   config.mlp_dim = read.Count("intermediate_size");
   config.vocab = read.Count("vocab_size");
   config.context_max = read.Count("max_position_embeddings");
@@ -112,19 +118,24 @@ Result<bool> CheckConfig(const ModelConfig& config) {
     uint32_t max;
     uint32_t multiple;
   };
-  for (const Field& field : {Field{"layers", config.layers, kLayersMax, 1}, Field{"d_model", config.d_model, kWidthMax, kPanel},
-                             Field{"query_heads", config.query_heads, 1024, 1}, Field{"kv_heads", config.kv_heads, 1024, 1},
-                             Field{"head_dim", config.head_dim, 1024, kPanel}, Field{"mlp_dim", config.mlp_dim, kWidthMax, kPanel},
-                             Field{"vocab", config.vocab, kWidthMax, kPanel}, Field{"context_max", config.context_max, kWidthMax, 1}}) {
+  for (const Field& field :
+       {Field{"layers", config.layers, kLayersMax, 1}, Field{"d_model", config.d_model, kWidthMax, kPanel},
+        Field{"query_heads", config.query_heads, 1024, 1}, Field{"kv_heads", config.kv_heads, 1024, 1},
+        Field{"head_dim", config.head_dim, 1024, kPanel}, Field{"mlp_dim", config.mlp_dim, kWidthMax, kPanel},
+        Field{"vocab", config.vocab, kWidthMax, kPanel}, Field{"context_max", config.context_max, kWidthMax, 1}}) {
     if (field.value == 0 || field.value > field.max) {
-      return Wrong(std::string(field.name) + " is " + std::to_string(field.value) + ", not within 1 .. " + std::to_string(field.max));
+      return Wrong(std::string(field.name) + " is " + std::to_string(field.value) + ", not within 1 .. " +
+                   std::to_string(field.max));
     }
     if (field.value % field.multiple != 0) {
-      return Error{ErrorCode::kUnimplemented, std::string(field.name) + " must be a multiple of " + std::to_string(field.multiple)};
+      return Error{ErrorCode::kUnimplemented,
+                   std::string(field.name) + " must be a multiple of " + std::to_string(field.multiple)};
     }
   }
   if (config.query_heads % config.kv_heads != 0) return Wrong("query_heads must be a multiple of kv_heads");
-  if (uint64_t{config.query_heads} * config.head_dim > kWidthMax) return Wrong("query_heads * head_dim is above the limit");
+  if (uint64_t{config.query_heads} * config.head_dim > kWidthMax) {
+    return Wrong("query_heads * head_dim is above the limit");
+  }
   if (!(config.rope_theta >= 1.0 && config.rope_theta <= 1e9)) return Wrong("rope_theta is not within 1 .. 1e9");
   if (!(config.norm_eps > 0.0f && config.norm_eps < 1.0f)) return Wrong("norm_eps is not within 0 .. 1");
   return true;
@@ -153,12 +164,13 @@ Result<std::shared_ptr<const Model>> Model::Random(const ModelConfig& config, ui
   Result<std::shared_ptr<const Weights>> weights = BuildWeights(config, /*tied_head=*/false, RandomTensors(seed));
   if (!weights.ok()) return weights.error();
   std::string text = "random weights, seed " + std::to_string(seed);
-  for (const uint32_t n : {config.layers, config.d_model, config.query_heads, config.kv_heads, config.head_dim, config.mlp_dim,
-                           config.vocab, config.context_max}) {
+  for (const uint32_t n : {config.layers, config.d_model, config.query_heads, config.kv_heads, config.head_dim,
+                           config.mlp_dim, config.vocab, config.context_max}) {
     text += ", " + std::to_string(n);
   }
   text += ", " + std::to_string(config.rope_theta) + ", " + std::to_string(config.norm_eps);
-  return std::shared_ptr<const Model>(new Model(config, *std::move(weights), Sha256Hex(std::as_bytes(std::span(text)))));
+  return std::shared_ptr<const Model>(
+      new Model(config, *std::move(weights), Sha256Hex(std::as_bytes(std::span(text)))));
 }
 
 KvLayout Model::layout(ElementType element) const {

@@ -31,8 +31,8 @@ struct CosSin {
   double sine;
 };
 
-/// Quadrants are taken off with pi/2 in two parts (the first has 33 bits, so that n * part is exact below 2^20), the rest
-/// is the Taylor series up to pi/4, good to 1e-16.
+/// Quadrants are taken off with pi/2 in two parts (the first has 33 bits, so that n * part is exact below 2^20), the
+/// rest is the Taylor series up to pi/4, good to 1e-16.
 CosSin CosSinOf(double angle) {
   constexpr double kHalfPiHigh = 1.57079632673412561417e+00, kHalfPiLow = 6.07710050650619224932e-11;
   const double n = std::nearbyint(angle * 0.63661977236758134308);
@@ -44,10 +44,14 @@ CosSin CosSinOf(double angle) {
   sine = r + r * sine;
   cosine = 1.0 + cosine;
   switch (static_cast<int64_t>(n) & 3) {
-    case 0: return {cosine, sine};
-    case 1: return {-sine, cosine};
-    case 2: return {-cosine, -sine};
-    default: return {sine, -cosine};
+    case 0:
+      return {cosine, sine};
+    case 1:
+      return {-sine, cosine};
+    case 2:
+      return {-cosine, -sine};
+    default:
+      return {sine, -cosine};
   }
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The arithmetic of the reference model: few primitives, each with one fixed order of operations.
 //
-// The same bits everywhere is the point. Every sum of products is taken in index order by one accumulator (SIMD lanes hold
-// different outputs, never parts of one sum); every reduction of a row has 16 lanes, lane = index mod 16, folded 8, 4, 2, 1.
-// Multiply and add stay two roundings (-ffp-contract=off). So the width of the CPU's vectors, the tile a value falls into and
-// the number of threads cannot show in a result.
+// The same bits everywhere is the point. Every sum of products is taken in index order by one accumulator (SIMD lanes
+// hold different outputs, never parts of one sum); every reduction of a row has 16 lanes, lane = index mod 16, folded
+// 8, 4, 2, 1. Multiply and add stay two roundings (-ffp-contract=off). So the width of the CPU's vectors, the tile a
+// value falls into and the number of threads cannot show in a result.
 #pragma once
 
 #include <cstddef>
@@ -38,8 +38,8 @@ struct Math {
   void (*add_products)(const Products& products);
   /// values[i] = e^values[i]; 0 below -87, e^88 above 88; NaN stays NaN. `count` a multiple of kLanes.
   void (*exponential)(float* values, size_t count);
-  /// scores[i] = e^(scores[i] - max), not divided; returns their sum. Room up to RoundUp(count, kLanes) is needed and is set
-  /// to 0 from `count` on. REQUIRES: count > 0.
+  /// scores[i] = e^(scores[i] - max), not divided; returns their sum. Room up to RoundUp(count, kLanes) is needed and
+  /// is set to 0 from `count` on. REQUIRES: count > 0.
   float (*softmax)(float* scores, size_t count);
   /// out[i] = x[i] / sqrt(mean(x^2) + epsilon) * weight[i]. `count` a multiple of kLanes.
   void (*rms_norm)(const float* x, const float* weight, float epsilon, float* out, size_t count);

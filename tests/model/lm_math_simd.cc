@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bodies of lm_math.h. Compiled once per instruction set (tests/model/CMakeLists.txt) with KVASIR_MATH_BODY naming the
-// table it defines. Calls no inline function of another header: the linker could keep a copy that this CPU cannot run.
+// The bodies of lm_math.h. Compiled once per instruction set (tests/model/CMakeLists.txt) with KVASIR_MATH_BODY naming
+// the table it defines. Calls no inline function of another header: the linker could keep a copy that this CPU cannot
+// run.
 #include <cstddef>
 #include <cstdint>
 
@@ -71,7 +72,8 @@ void AddProducts(const Products& p) {
   }
 }
 
-/// e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2: Cephes' polynomial, ln 2 in two parts so that n * part is exact.
+/// e^x = 2^n e^r, n = round(x / ln 2), |r| <= ln 2 / 2: Cephes' polynomial; ln 2 in two parts, n times the first is
+/// exact.
 inline Vec Exp(Vec x) {
   const Vec top = Fill(88.0f);
   const Vec from = x > top ? top : x;

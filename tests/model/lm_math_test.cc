@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the primitives are accurate, and all bodies of this CPU give the same bits. Method: compare with double, then memcmp.
+// Goal: the primitives are accurate, and all bodies of this CPU give the same bits.
+// Method: compare with double, then memcmp.
 #include "tests/model/lm_math.h"
 
 #include <gtest/gtest.h>
@@ -69,7 +70,9 @@ TEST(LmMathTest, SoftmaxIsAccurateAtAllLengths) {
       std::vector<float> p = scores;
       p.resize(RoundUp(count, kLanes), 1e9f);  // what is past the end must not count
       const double sum = math->softmax(p.data(), count);
-      for (size_t i = 0; i < count; ++i) EXPECT_NEAR(p[i] / sum, std::exp(scores[i] - max) / total, 3e-7) << math->name << " " << i;
+      for (size_t i = 0; i < count; ++i) {
+        EXPECT_NEAR(p[i] / sum, std::exp(scores[i] - max) / total, 3e-7) << math->name << " " << i;
+      }
       for (size_t i = count; i < p.size(); ++i) EXPECT_EQ(p[i], 0.0f);
     }
   }
@@ -95,7 +98,8 @@ TEST(LmMathTest, NormAndGateAreAccurate) {
 TEST(LmMathTest, ProductsAreTakenInIndexOrder) {
   for (const size_t rows : {1u, 2u, 3u, 7u, 8u, 9u, 21u}) {
     for (const size_t depth : {0u, 1u, 5u, 64u, 705u}) {
-      const std::vector<float> x = Uniform(rows * (depth + 3), 1.0f, rows), w = Uniform(depth * 40 + kPanel, 1.0f, depth);
+      const std::vector<float> x = Uniform(rows * (depth + 3), 1.0f, rows),
+                               w = Uniform(depth * 40 + kPanel, 1.0f, depth);
       const std::vector<float> start = Uniform(rows * 50, 1.0f, 9);
       std::vector<float> want = start;
       for (size_t r = 0; r < rows; ++r) {

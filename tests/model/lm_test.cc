@@ -91,7 +91,8 @@ class Engine {
   }
   /// Appends the bits of all logits of positions [begin, end).
   void Compute(std::span<const uint32_t> tokens, size_t begin, size_t end, std::vector<uint32_t>& logits) {
-    const Result<std::vector<float>> got = runner_.Prefill(MakeChunk(tokens.subspan(begin, end - begin), static_cast<uint32_t>(begin)));
+    const Result<std::vector<float>> got =
+        runner_.Prefill(MakeChunk(tokens.subspan(begin, end - begin), static_cast<uint32_t>(begin)));
     ASSERT_TRUE(got.ok()) << got.error().message;
     const std::vector<uint32_t> bits = Bits(*got);
     logits.insert(logits.end(), bits.begin(), bits.end());
@@ -150,21 +151,25 @@ TEST(LmTest, LogitsAreFiniteAndDiffer) {
 
 TEST(LmTest, AllSpreadsOfHeadsAgree) {
   for (const std::vector<uint32_t>& heads : {std::vector<uint32_t>{2, 2}, {1, 1, 1, 1}, {1, 3}, {3, 1}}) {
-    EXPECT_EQ(Whole({.heads_of_ranks = heads}), Expected()) << heads.size() << " ranks, " << heads[0] << " heads in the first";
+    EXPECT_EQ(Whole({.heads_of_ranks = heads}), Expected())
+        << heads.size() << " ranks, " << heads[0] << " heads in the first";
   }
 }
 
 TEST(LmTest, AllPageGeometriesAgree) {
   for (const PageOrder order : {PageOrder::kTokensFirst, PageOrder::kHeadsFirst}) {
     for (const uint32_t page_tokens : {1u, 8u, 16u, 64u}) {
-      const Way way{.heads_of_ranks = {2, 2}, .order = order, .page_tokens = page_tokens, .shuffle_seed = testing::Seed() | 1};
+      const Way way{
+          .heads_of_ranks = {2, 2}, .order = order, .page_tokens = page_tokens, .shuffle_seed = testing::Seed() | 1};
       EXPECT_EQ(Whole(way), Expected()) << page_tokens << " tokens a page, order " << static_cast<int>(order);
     }
   }
 }
 
 TEST(LmTest, AnyNumberOfThreadsAgrees) {
-  for (const uint32_t threads : {2u, 3u}) EXPECT_EQ(Whole({.heads_of_ranks = {2, 2}, .threads = threads}), Expected()) << threads;
+  for (const uint32_t threads : {2u, 3u}) {
+    EXPECT_EQ(Whole({.heads_of_ranks = {2, 2}, .threads = threads}), Expected()) << threads;
+  }
 }
 
 TEST(LmTest, AllSimdBodiesAgree) {
@@ -243,7 +248,8 @@ TEST(LmTest, CopiedPagesContinueInAnotherEngine) {
 
 TEST(LmTest, ReadingWhatWasNeverWrittenShows) {
   const std::vector<uint32_t> tokens = SomeTokens(8);
-  for (const ElementType element : {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBfloat16, ElementType::kFloat8E4M3}) {
+  for (const ElementType element :
+       {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBfloat16, ElementType::kFloat8E4M3}) {
     Engine engine({.element = element});
     const Result<std::vector<float>> logits = engine.runner().Prefill(engine.MakeChunk(tokens, 20));
     ASSERT_TRUE(logits.ok());

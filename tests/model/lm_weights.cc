@@ -24,7 +24,8 @@ void Matrix::Append(std::span<const float> rows, std::span<const float> row_bias
   bias.resize(outputs, 0.0f);
 }
 
-void Matrix::Apply(const Math& math, size_t rows, const float* x, size_t x_stride, float* out, size_t out_stride) const {
+void Matrix::Apply(const Math& math, size_t rows, const float* x, size_t x_stride, float* out,
+                   size_t out_stride) const {
   for (size_t column = 0; column < outputs; column += kPanel) {
     for (size_t row = 0; row < rows; ++row) std::fill_n(out + row * out_stride + column, kPanel, 0.0f);
     math.add_products({x, x_stride, panels.data() + column * inputs, kPanel, inputs, out + column, out_stride, rows});
@@ -45,7 +46,9 @@ class Reader {
   std::vector<float> Vector(const std::string& name, uint64_t count, bool optional = false) {
     return Take({name, {count}, optional});
   }
-  std::vector<float> Table(const std::string& name, uint64_t rows, uint64_t columns) { return Take({name, {rows, columns}, false}); }
+  std::vector<float> Table(const std::string& name, uint64_t rows, uint64_t columns) {
+    return Take({name, {rows, columns}, false});
+  }
   /// Appends name.weight [outputs][inputs] and, where there is one, name.bias.
   void Linear(const std::string& name, uint64_t outputs, uint64_t inputs, Matrix& to) {
     const std::vector<float> rows = Table(name + ".weight", outputs, inputs);
@@ -70,7 +73,8 @@ class Reader {
 
 LayerWeights ReadLayer(Reader& reader, const ModelConfig& config, uint32_t layer) {
   const std::string name = "model.layers." + std::to_string(layer) + ".";
-  const uint64_t q_width = uint64_t{config.query_heads} * config.head_dim, kv_width = uint64_t{config.kv_heads} * config.head_dim;
+  const uint64_t q_width = uint64_t{config.query_heads} * config.head_dim,
+                 kv_width = uint64_t{config.kv_heads} * config.head_dim;
   LayerWeights weights;
   weights.attention_norm = reader.Vector(name + "input_layernorm.weight", config.d_model);
   reader.Linear(name + "self_attn.q_proj", q_width, config.d_model, weights.qkv);
@@ -96,7 +100,8 @@ bool EndsWith(const std::string& text, std::string_view end) { return std::strin
 
 }  // namespace
 
-Result<std::shared_ptr<const Weights>> BuildWeights(const ModelConfig& config, bool tied_head, const TensorSource& source) {
+Result<std::shared_ptr<const Weights>> BuildWeights(const ModelConfig& config, bool tied_head,
+                                                    const TensorSource& source) {
   Reader reader(source);
   auto weights = std::make_shared<Weights>(config);
   weights->embedding = reader.Table("model.embed_tokens.weight", config.vocab, config.d_model);

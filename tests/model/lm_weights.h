@@ -54,7 +54,8 @@ struct TensorRequest {
 using TensorSource = std::function<Result<std::vector<float>>(const TensorRequest&)>;
 
 /// Asks `source` for every tensor of the model. REQUIRES: a config that CheckConfig accepts.
-Result<std::shared_ptr<const Weights>> BuildWeights(const ModelConfig& config, bool tied_head, const TensorSource& source);
+Result<std::shared_ptr<const Weights>> BuildWeights(const ModelConfig& config, bool tied_head,
+                                                    const TensorSource& source);
 
 /// Uniform numbers that depend on seed and tensor name only, scaled so that activations keep their size.
 TensorSource RandomTensors(uint64_t seed);

@@ -13,7 +13,10 @@
 namespace kvasir::model {
 
 /// Which axis of a page comes first. Values of a head and token are always dense.
-enum class PageOrder : uint8_t { kTokensFirst /* NHD: [page][token][head][dim] */, kHeadsFirst /* HND: [page][head][token][dim] */ };
+enum class PageOrder : uint8_t {
+  kTokensFirst,  ///< NHD: [page][token][head][dim]
+  kHeadsFirst,   ///< HND: [page][head][token][dim]
+};
 
 /// What the forward pass sees of one rank: some pages and which of them hold the sequence. Borrows both.
 struct RankKv {

@@ -44,11 +44,13 @@ bool Elements(std::span<const uint64_t> shape, uint64_t limit, uint64_t& element
 }
 
 bool ReadType(const json& from, ElementType& type) {
-  if (from == "F32") type = ElementType::kFloat32;
-  else if (from == "F16") type = ElementType::kFloat16;
-  else if (from == "BF16") type = ElementType::kBfloat16;
-  else return false;
-  return true;
+  for (const auto& [name, value] :
+       {std::pair{"F32", ElementType::kFloat32}, {"F16", ElementType::kFloat16}, {"BF16", ElementType::kBfloat16}}) {
+    if (from != name) continue;
+    type = value;
+    return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -97,7 +99,8 @@ Result<bool> Safetensors::ReadHeader() {
     }
     if (!ReadType(entry["dtype"], tensor.type)) return Damaged(name + ": dtype is none of F32, F16, BF16");
     if (!ReadNumbers(entry["shape"], tensor.shape)) return Damaged(name + ": shape is not a list of up to 8 numbers");
-    if (!ReadNumbers(entry["data_offsets"], offsets) || offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_bytes) {
+    if (!ReadNumbers(entry["data_offsets"], offsets) || offsets.size() != 2 || offsets[0] > offsets[1] ||
+        offsets[1] > data_bytes) {
       return Damaged(name + ": data_offsets lie outside the file");
     }
     if (!Elements(tensor.shape, data_bytes, tensor.elements) ||
@@ -115,8 +118,8 @@ Result<std::vector<float>> Safetensors::Floats(std::string_view name, std::span<
   if (found == tensors_.end()) return Error{ErrorCode::kInvalidArgument, "no tensor " + std::string(name)};
   const Tensor& tensor = found->second;
   if (!std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end())) {
-    return Error{ErrorCode::kInvalidArgument,
-                 std::string(name) + " has shape " + ShapeText(tensor.shape) + ", config.json wants " + ShapeText(shape)};
+    return Error{ErrorCode::kInvalidArgument, std::string(name) + " has shape " + ShapeText(tensor.shape) +
+                                                  ", config.json wants " + ShapeText(shape)};
   }
   std::vector<float> values(tensor.elements);
   const uint8_t* from = reinterpret_cast<const uint8_t*>(bytes_.data()) + tensor.begin;

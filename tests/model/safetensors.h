@@ -25,8 +25,8 @@ class Safetensors {
  public:
   /// Reads a whole file. kInvalidArgument: not there; kResourceExhausted: larger than the limit; kDataLoss as in Parse.
   static Result<Safetensors> Read(const std::filesystem::path& path);
-  /// Takes the bytes of a file. kDataLoss names the tensor and the field that is wrong. Nothing is allocated for a length
-  /// that the bytes do not back.
+  /// Takes the bytes of a file. kDataLoss names the tensor and the field that is wrong. Nothing is allocated for a
+  /// length that the bytes do not back.
   static Result<Safetensors> Parse(std::vector<std::byte> bytes);
 
   bool Has(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }

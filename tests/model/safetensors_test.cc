@@ -55,7 +55,8 @@ TEST(SafetensorsTest, ReadsAllThreeFormats) {
   EXPECT_EQ(*parsed->Floats("c", std::vector<uint64_t>{1}), (std::vector<float>{0.5f}));
   EXPECT_TRUE(parsed->Has("c"));
   EXPECT_FALSE(parsed->Has("__metadata__"));
-  EXPECT_EQ(parsed->Floats("a", std::vector<uint64_t>{3, 2}).error().message, "a has shape [2, 3], config.json wants [3, 2]");
+  EXPECT_EQ(parsed->Floats("a", std::vector<uint64_t>{3, 2}).error().message,
+            "a has shape [2, 3], config.json wants [3, 2]");
   EXPECT_EQ(parsed->Floats("d", std::vector<uint64_t>{1}).error().message, "no tensor d");
 }
 

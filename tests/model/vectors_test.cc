@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: the C++ inference computes the model that was trained. Method: the logits that the training framework gave for
-// the committed weights (vectors.json), with KV in fp32. The two add up in other orders, so this one compares by tolerance.
+// the committed weights (vectors.json), with KV in fp32. The two add in different orders: hence a tolerance.
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -50,7 +51,8 @@ TEST(VectorsTest, LogitsEqualThoseOfTheTrainingFramework) {
       const std::span<const float> got = std::span(*logits).subspan(one["positions"][i].get<size_t>() * vocab, vocab);
       for (size_t j = 0; j < vocab; ++j) {
         const double want = one["logits"][i][j].get<double>(), difference = std::abs(got[j] - want);
-        ASSERT_LE(difference, kAbsolute + kRelative * std::abs(want)) << one["name"] << ", position " << one["positions"][i] << ", byte " << j;
+        ASSERT_LE(difference, kAbsolute + kRelative * std::abs(want))
+            << one["name"] << ", position " << one["positions"][i] << ", byte " << j;
         worst = std::max(worst, difference);
       }
       EXPECT_EQ(Greedy(got), one["argmax"][i].get<uint32_t>());
@@ -60,18 +62,52 @@ TEST(VectorsTest, LogitsEqualThoseOfTheTrainingFramework) {
   std::printf("largest difference: %.2e\n", worst);
 }
 
+/// Logits after the last token: in two chunks by two ranks and two threads, or (cut = 0) in one chunk by one.
+std::vector<float> LastLogits(const std::shared_ptr<const Model>& model, const std::vector<uint32_t>& tokens,
+                              size_t cut) {
+  const auto pages = static_cast<uint32_t>(tokens.size() + 15) / 16;
+  const bool split = cut != 0;
+  const PagedKv low({.layout = model->layout(), .heads = split ? 2u : 0u, .pages = pages, .shuffle_seed = 7});
+  const PagedKv high({.layout = model->layout(), .first_head = 2, .pages = pages, .order = PageOrder::kHeadsFirst});
+  const std::vector<RankKv> ranks = {low.rank(), high.rank()};
+  Runner runner(model, {.threads = split ? 2u : 1u});
+  Chunk chunk;
+  chunk.ranks = std::span(ranks).first(split ? 2 : 1);
+  chunk.tokens = std::span(tokens).first(cut);
+  if (split) {
+    EXPECT_TRUE(runner.Prefill(chunk).ok());
+  }
+  chunk.tokens = std::span(tokens).subspan(cut);
+  chunk.first_position = static_cast<uint32_t>(cut);
+  return *runner.Prefill(chunk);
+}
+
+TEST(VectorsTest, TrainedModelResumesExactly) {
+  if (!Committed()) GTEST_SKIP() << "no config.json, model.safetensors and vectors.json in " << Directory();
+  const std::shared_ptr<const Model> model = *Model::Load(Directory());
+  std::vector<uint32_t> tokens(700);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = "the quick brown fox jumps over it. "[i * i % 35];
+  const std::vector<float> whole = LastLogits(model, tokens, 0);
+  for (const size_t cut : {1u, 256u, 699u}) {
+    const std::vector<float> resumed = LastLogits(model, tokens, cut);
+    EXPECT_EQ(std::memcmp(whole.data(), resumed.data(), whole.size() * sizeof(float)), 0) << "cut at " << cut;
+  }
+}
+
 TEST(VectorsTest, WeightsOfAnotherShapeAreNamed) {
   if (!Committed()) GTEST_SKIP() << "no config.json, model.safetensors and vectors.json in " << Directory();
   const std::filesystem::path copy = std::filesystem::path(::testing::TempDir()) / "kvasir-model-of-another-shape";
   std::filesystem::create_directories(copy);
-  std::filesystem::copy_file(Directory() / "model.safetensors", copy / "model.safetensors", std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy_file(Directory() / "model.safetensors", copy / "model.safetensors",
+                             std::filesystem::copy_options::overwrite_existing);
   std::ifstream from(Directory() / "config.json");
   nlohmann::json config = nlohmann::json::parse(from);
   config["intermediate_size"] = 736;
   std::ofstream(copy / "config.json") << config;
   const Result<std::shared_ptr<const Model>> model = Model::Load(copy);
   ASSERT_FALSE(model.ok());
-  EXPECT_EQ(model.error().message, "model.layers.0.mlp.gate_proj.weight has shape [704, 256], config.json wants [736, 256]");
+  EXPECT_EQ(model.error().message,
+            "model.layers.0.mlp.gate_proj.weight has shape [704, 256], config.json wants [736, 256]");
   config.erase("rope_theta");
   std::ofstream(copy / "config.json") << config;
   EXPECT_EQ(Model::Load(copy).error().message, "config.json: rope_theta must be a number");
