@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// ShardCore, room: which cold blocks leave DRAM. With an SSD they are written there first (demotion); without one they are
+// dropped. What a lease pins, what is being written, and what its owner asked to keep stays.
+#include <algorithm>
+
+#include "store/core.h"
+#include "transport/check.h"
+
+namespace kvasir {
+
+bool ShardCore::TryReserve(uint32_t domain, uint64_t bytes, ExtentRef* extent) {
+  uint32_t retired = Extents::kNoSlab;
+  if (!extents_.Reserve(domain, bytes, extent, &retired)) return false;
+  if (retired != Extents::kNoSlab) Do(action::RetireSlab{retired});
+  return true;
+}
+
+bool ShardCore::Reserve(uint32_t domain, uint64_t bytes, ExtentRef* extent) {
+  return TryReserve(domain, bytes, extent) || MakeRoom(domain, bytes, extent);
+}
+
+/// Evicts from the cold end until the reservation fits. Dirty blocks of a node with an SSD only start to leave: then the
+/// caller waits for them.
+bool ShardCore::MakeRoom(uint32_t domain, uint64_t bytes, ExtentRef* extent) {
+  uint32_t looked_at = 0;
+  for (auto at = index_.cold_to_warm().begin(); at != index_.cold_to_warm().end() && looked_at < kVictimScan; ++looked_at) {
+    Block& victim = **at;
+    ++at;  // before the victim leaves the list
+    if (!Evictable(victim)) continue;
+    if (EvictBlock(victim) && TryReserve(domain, bytes, extent)) return true;
+  }
+  return false;
+}
+
+bool ShardCore::Evictable(const Block& block) const {
+  if (block.keep_until > now_ || index_.HasChildInDram(block)) return false;
+  for (const BlockView& view : block.views) {
+    for (const Part& part : view.parts) {
+      if (part.coming || part.persisting) return false;
+      if (part.extent && extents_.At(part.extent).pins > 0) return false;
+    }
+  }
+  return true;
+}
+
+/// Takes an Evictable block out of DRAM as far as that can be done now. True when any bytes came free.
+bool ShardCore::EvictBlock(Block& block) {
+  bool freed = false;
+  const BlockId id = block.id;
+  for (BlockView& view : block.views) {
+    for (uint32_t i = 0; i < view.parts.size(); ++i) {
+      Part& part = view.parts[i];
+      if (!part.in_dram()) continue;
+      if (part.ssd.segment == 0 && CanDemote()) {
+        if (demotions_ >= kDemotionsMax) continue;
+        const PartAt at{id, view.view, static_cast<uint16_t>(i / view.head_groups), static_cast<uint16_t>(i % view.head_groups)};
+        StartPersist(block, at, part, true);
+        continue;
+      }
+      counters_.Add(part.ssd.segment != 0 ? Counter::kEvicted : Counter::kEvictedUnsaved);
+      ReleaseExtent(block, part);
+      freed = true;
+    }
+  }
+  index_.Tidy(block);
+  return freed;
+}
+
+void ShardCore::StartPersist(Block& block, const PartAt& at, Part& part, bool demotion) {
+  const Extent& extent = extents_.At(part.extent);
+  if (!part.coming) {
+    KVASIR_CHECK(!part.persisting && FlightOf(part.extent) == nullptr, "one disk write at a time");
+    part.persisting = true;
+    extents_.Pin(part.extent);
+    Flight flight;
+    flight.extent = part.extent;
+    flight.work = Work::kPersist;
+    flight.part = at;
+    flight.demotion = demotion;
+    flight.begun = now_;
+    flights_[part.extent.slot] = std::move(flight);
+  }
+  if (demotion) {
+    ++demotions_;
+    demoting_bytes_ += extent.room;
+  }
+  PartMeta meta;
+  meta.id = IdOfPart(at);
+  meta.parent = block.parent;
+  meta.domain = domains_[at.block.domain];
+  meta.ns = namespace_digests_[block.ns];
+  meta.shard = options_.shard;
+  meta.block_index = block.block_index;
+  meta.token_count = block.token_count;
+  meta.bytes = part.bytes;
+  meta.frames_offset = part.frames_offset;
+  meta.generation = part.extent.generation;
+  Do(action::Persist{part.extent, RangeOf(part.extent), std::move(meta)});
+}
+
+/// A demoted part leaves DRAM unless somebody read it meanwhile or there is room again.
+void ShardCore::DemotionDone(const Flight& flight, Part& part, bool saved) {
+  --demotions_;
+  demoting_bytes_ -= extents_.At(flight.extent).room;
+  Block* block = index_.Find(flight.part.block);
+  const bool cold = extents_.At(part.extent).pins == 0 && block->touched <= flight.begun;
+  if (!saved) demote_after_ = now_ + kDemotionPause;
+  if (!cold || block->keep_until > now_) return;
+  if (!saved && waiting_.empty()) return;  // stays in DRAM until the room is needed
+  counters_.Add(saved ? Counter::kDemoted : Counter::kEvictedUnsaved);
+  ReleaseExtent(*block, part);
+  index_.Tidy(*block);
+}
+
+/// Starts to demote ahead of need, so that reservations find clean blocks.
+void ShardCore::Balance() {
+  if (!CanDemote()) return;
+  const auto high = static_cast<uint64_t>(options_.demote_above * static_cast<double>(extents_.capacity()));
+  uint32_t looked_at = 0;
+  auto& list = index_.cold_to_warm();
+  for (auto at = list.begin(); at != list.end() && looked_at < kVictimScan && demotions_ < kDemotionsMax; ++looked_at) {
+    if (extents_.used() <= high + demoting_bytes_) return;
+    Block& victim = **at;
+    ++at;
+    if (Evictable(victim)) EvictBlock(victim);
+  }
+}
+
+/// Serves those who wait for room, in order; when nothing is on its way out any more, they are told so.
+void ShardCore::Settle() {
+  while (!waiting_.empty()) {
+    const Waiting next = waiting_.front();
+    const size_t length = waiting_.size();
+    waiting_.pop_front();
+    if (next.offer.call != 0) {
+      if (offers_.contains(next.offer.call)) StartPart(next.offer.call, next.offer.index);
+    } else {
+      StartPromote(next.part, next.lease);
+    }
+    if (waiting_.size() >= length) {  // it queued itself again, at the end: put it back in front and stop
+      waiting_.push_front(waiting_.back());
+      waiting_.pop_back();
+      return;
+    }
+  }
+}
+
+void ShardCore::ReleaseExtent(Block& block, Part& part) {
+  extents_.Condemn(part.extent);
+  part.extent = {};
+  index_.LoseExtent(block);
+}
+
+/// Out of both tiers. Readers under a lease keep the condemned extent until they are done.
+void ShardCore::ForgetPart(Block& block, Part& part, const PartAt& at) {
+  KVASIR_CHECK(!part.coming && !part.persisting, "forgetting a part that is being written");
+  if (part.ssd.segment != 0) Do(action::DropOnSsd{IdOfPart(at), part.ssd});
+  part.ssd = {};
+  if (part.extent) ReleaseExtent(block, part);
+}
+
+void ShardCore::DropUnfinished(const BlockId& id) {
+  Block* block = index_.Find(id);
+  if (block == nullptr) return;
+  bool busy = false;
+  for (BlockView& view : block->views) {
+    if (view.Sealed() == view.parts.size()) continue;
+    for (uint32_t i = 0; i < view.parts.size(); ++i) {
+      Part& part = view.parts[i];
+      busy |= part.coming || part.persisting;
+      if (part.absent() || part.coming || part.persisting) continue;
+      counters_.Add(Counter::kUnfinishedDropped);
+      ForgetPart(*block, part, {id, view.view, static_cast<uint16_t>(i / view.head_groups), static_cast<uint16_t>(i % view.head_groups)});
+    }
+  }
+  if (busy) {
+    const uint64_t again = next_unfinished_++;
+    unfinished_[again] = id;
+    At(now_ + options_.unfinished_ttl, Due::kUnfinished, again);
+  }
+  index_.Tidy(*block);
+}
+
+}  // namespace kvasir

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/index.h"
+
+#include <algorithm>
+
+#include "transport/check.h"
+
+namespace kvasir {
+
+uint32_t BlockView::Sealed() const {
+  return static_cast<uint32_t>(std::count_if(parts.begin(), parts.end(), [](const Part& p) { return p.readable(); }));
+}
+
+BlockView* Block::Find(uint32_t view) {
+  const auto at = std::find_if(views.begin(), views.end(), [&](const BlockView& v) { return v.view == view; });
+  return at == views.end() ? nullptr : &*at;
+}
+
+Block* Index::Find(const BlockId& id) {
+  const auto at = blocks_.find(id);
+  return at == blocks_.end() ? nullptr : at->second.get();
+}
+
+Block& Index::Make(const BlockId& id, const BlockKey& parent, Instant now, bool* made) {
+  auto& slot = blocks_[id];
+  *made = slot == nullptr;
+  if (*made) {
+    slot = std::make_unique<Block>();
+    slot->id = id;
+    slot->parent = parent;
+    slot->created = slot->touched = now;
+    slot->lru = lru_.end();
+  }
+  return *slot;
+}
+
+void Index::Erase(Block& block) {
+  KVASIR_CHECK(block.dram_parts == 0, "erasing a block that is in DRAM");
+  const BlockId id = block.id;  // `block` goes with the entry
+  blocks_.erase(id);
+}
+
+bool Index::Tidy(Block& block) {
+  std::erase_if(block.views, [](const BlockView& v) {
+    return std::all_of(v.parts.begin(), v.parts.end(), [](const Part& p) { return p.absent(); });
+  });
+  if (!block.views.empty()) return false;
+  Erase(block);
+  return true;
+}
+
+void Index::GainExtent(Block& block) {
+  if (block.dram_parts++ > 0) return;
+  block.lru = lru_.insert(lru_.end(), &block);
+  children_in_dram_[BlockId{block.id.domain, block.parent}]++;
+}
+
+void Index::LoseExtent(Block& block) {
+  KVASIR_CHECK(block.dram_parts > 0, "losing an extent it never had");
+  if (--block.dram_parts > 0) return;
+  lru_.erase(block.lru);
+  block.lru = lru_.end();
+  const auto count = children_in_dram_.find(BlockId{block.id.domain, block.parent});
+  KVASIR_CHECK(count != children_in_dram_.end(), "every block in DRAM is counted at its parent");
+  if (--count->second == 0) children_in_dram_.erase(count);
+}
+
+void Index::Touch(Block& block, Instant now, uint32_t ancestors) {
+  Block* at = &block;
+  for (uint32_t i = 0; at != nullptr; ++i) {
+    at->touched = now;
+    if (at->lru != lru_.end()) lru_.splice(lru_.end(), lru_, at->lru);
+    at = i < ancestors ? Find(BlockId{at->id.domain, at->parent}) : nullptr;
+  }
+}
+
+void Index::Cool(Block& block) {
+  if (block.lru != lru_.end()) lru_.splice(lru_.begin(), lru_, block.lru);
+}
+
+bool Index::HasChildInDram(const Block& block) const { return children_in_dram_.contains(block.id); }
+
+}  // namespace kvasir

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// Index: which blocks, in which views, cut into which parts, lying where; and the order in which DRAM forgets them.
+//
+// Order of forgetting: least recently used first, leaves before their parents. Touching a chain touches its deepest block
+// first and its root last, and a new child renews its ancestors, so the cold end of the list is a leaf by itself; a count of
+// children in DRAM keeps it so when chains interleave. A block given back by its owner (drop) goes to the cold end.
+//
+// Invariant: a part in the index is SEALED in DRAM, or on the SSD, or on its way to one of them (`coming`). Only the
+// first two are visible to readers.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "store/api/part.h"
+#include "store/api/view.h"
+#include "store/extents.h"
+#include "store/tiers/ssd_tier.h"
+
+namespace kvasir {
+
+/// A block's name inside a node: tenants' domains never meet.
+struct BlockId {
+  uint32_t domain = 0;
+  BlockKey key;
+  friend bool operator==(const BlockId&, const BlockId&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const BlockId& b) {
+    return H::combine(std::move(h), b.domain, b.key);
+  }
+};
+
+struct Part {
+  ExtentRef extent;             ///< DRAM copy, or the one being filled
+  SsdLocation ssd;              ///< SSD copy; segment 0 = none
+  uint64_t ssd_generation = 0;  ///< stamped in the SSD copy
+  uint64_t bytes = 0;
+  uint32_t frames_offset = 0;
+  bool coming = false;          ///< the extent is not SEALED yet
+  bool persisting = false;      ///< a disk write of the SEALED extent is under way
+  bool readable() const { return (extent && !coming) || ssd.segment != 0; }
+  bool in_dram() const { return extent && !coming; }
+  bool absent() const { return !extent && ssd.segment == 0; }
+};
+
+/// All parts of a block in one view, layer-major over the view's grid.
+struct BlockView {
+  uint32_t view = 0;            ///< index into the core's table of views
+  uint16_t layer_groups = 0, head_groups = 0;
+  std::vector<Part> parts;
+  Part& At(uint32_t layer_group, uint32_t head_group) { return parts[layer_group * head_groups + head_group]; }
+  uint32_t Sealed() const;
+};
+
+struct Block {
+  BlockId id;
+  BlockKey parent;
+  uint32_t ns = 0;              ///< index into the core's table of namespaces
+  uint32_t block_index = 0;
+  uint32_t token_count = 0;
+  uint32_t dram_parts = 0;      ///< parts with an extent
+  Instant created{}, touched{}, keep_until{};
+  std::vector<BlockView> views;
+  std::list<Block*>::iterator lru;  ///< in the list while dram_parts > 0
+  BlockView* Find(uint32_t view);
+};
+
+class Index {
+ public:
+  Block* Find(const BlockId& id);
+  /// Finds or makes. A new block is in no list until it gains an extent.
+  Block& Make(const BlockId& id, const BlockKey& parent, Instant now, bool* made);
+  /// Removes a block none of whose parts is anywhere.
+  void Erase(Block& block);
+  /// Removes the block's view entries and the block itself as far as nothing is left of them. True when the block went.
+  bool Tidy(Block& block);
+
+  /// Books an extent coming to or leaving a part of the block: keeps the list and the parents' counts.
+  void GainExtent(Block& block);
+  void LoseExtent(Block& block);
+  /// To the warm end. Ancestors up to `ancestors` links follow, so that a parent is always warmer than its child.
+  void Touch(Block& block, Instant now, uint32_t ancestors);
+  /// To the cold end.
+  void Cool(Block& block);
+  bool HasChildInDram(const Block& block) const;
+
+  std::list<Block*>& cold_to_warm() { return lru_; }
+  size_t blocks() const { return blocks_.size(); }
+  template <class F>
+  void ForEach(F&& visit) const {
+    for (const auto& [id, block] : blocks_) visit(*block);
+  }
+
+ private:
+  absl::flat_hash_map<BlockId, std::unique_ptr<Block>> blocks_;
+  absl::flat_hash_map<BlockId, uint32_t> children_in_dram_;  // by parent
+  std::list<Block*> lru_;
+};
+
+}  // namespace kvasir

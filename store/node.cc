@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// NodeImpl: sessions and the six calls, handed to the shards they concern. Admin is in node_admin.cc.
+#include "store/node_impl.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "transport/check.h"
+
+namespace kvasir {
+
+const char kServerVersion[] = "0.1.0";
+
+namespace {
+
+absl::Status CheckOptions(const NodeOptions& options, const Member** self) {
+  const auto bad = [](const std::string& why) { return absl::InvalidArgumentError("node options: " + why); };
+  for (const Member& member : options.membership.members) {
+    if (member.id == options.id) *self = &member;
+  }
+  if (*self == nullptr) return bad("the membership does not name this node's id '" + options.id + "'");
+  if (options.shards == 0 || options.shards > 64) return bad("shards must be 1 to 64");
+  if ((*self)->shards != options.shards) return bad("the membership gives '" + options.id + "' another number of shards");
+  if (options.dram_bytes / options.shards < (1u << 20)) return bad("dram_bytes must be at least 1 MiB a shard");
+  if (options.run_blocks == 0 || options.run_blocks > 4096) return bad("run_blocks must be 1 to 4096");
+  if (options.transports.empty()) return bad("transports must name at least one");
+  if (options.lease <= Duration::zero() || options.session_ttl <= options.lease) {
+    return bad("lease must be positive and shorter than session_ttl");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Node>> Node::Start(NodeOptions options) { return NodeImpl::Start(std::move(options)); }
+
+absl::StatusOr<std::unique_ptr<Node>> NodeImpl::Start(NodeOptions options) {
+  const Member* self = nullptr;
+  if (absl::Status status = CheckOptions(options, &self); !status.ok()) return status;
+  if (!options.log) options.log = [](Severity, const std::string&) {};
+  std::unique_ptr<NodeImpl> node(new NodeImpl(std::move(options)));
+  if (absl::Status status = node->StartParts(); !status.ok()) return status;
+  return node;
+}
+
+NodeImpl::NodeImpl(NodeOptions options)
+    : options_(std::move(options)), incarnation_(NewIncarnation()), started_(std::chrono::steady_clock::now()), keeper_("kv-node") {}
+
+absl::Status NodeImpl::StartParts() {
+  SsdTier::Recovered recovered;
+  if (options_.ssd.has_value()) {
+    auto ssd = SsdTier::Open(*options_.ssd, &recovered);
+    if (!ssd.ok()) return ssd.status();
+    ssd_ = *std::move(ssd);
+  }
+  names_ = std::make_unique<Names>(ssd_.get(), options_.namespaces_max);
+  names_->Recover(recovered.values);
+  objects_ = std::make_unique<Objects>(ssd_.get());
+  objects_->Recover(recovered.values);
+  workers_ = std::make_unique<WorkerPool>(std::max(1u, options_.codec_threads));
+  for (uint32_t i = 0; i < options_.shards; ++i) {
+    ShardOptions shard;
+    shard.core.shard = i;
+    shard.core.extents = {options_.dram_bytes / options_.shards, options_.slab_bytes, recovered.generation_max + 1};
+    shard.core.ssd = ssd_ != nullptr;
+    shard.core.lease = options_.lease;
+    shard.core.unfinished_ttl = options_.unfinished_ttl;
+    shard.core.keep_max = options_.keep_max;
+    shard.core.demote_above = options_.demote_above;
+    shard.core.run_blocks = options_.run_blocks;
+    shard.transports = options_.transports;
+    shard.data_host = options_.data_host;
+    shard.data_port = options_.data_port == 0 ? uint16_t{0} : static_cast<uint16_t>(options_.data_port + i);
+    shard.incarnation = incarnation_;
+    shard.ssd = ssd_.get();
+    shard.workers = workers_.get();
+    shard.counters = &counters_;
+    shard.log = options_.log;
+    shard.notify = [this](uint64_t session, WatchEvent event) { Notify(session, std::move(event)); };
+    auto started = Shard::Start(std::move(shard));
+    if (!started.ok()) return started.status();
+    shards_.push_back(*std::move(started));
+  }
+  if (ssd_ != nullptr) {
+    ssd_->OnEvicted([this](std::vector<PartId> parts) {
+      for (auto& shard : shards_) shard->Post(event::SsdEvicted{parts});
+    });
+    Recover(std::move(recovered));
+  }
+  keeper_.loop().Post([this] { SweepSessions(); });
+  return absl::OkStatus();
+}
+
+void NodeImpl::Recover(SsdTier::Recovered recovered) {
+  uint64_t dropped = recovered.dropped;
+  for (RecoveredPart& part : recovered.parts) {
+    const View* view = names_->FindView(part.meta.id.view);
+    const Namespace* ns = names_->FindNamespace(part.meta.ns);
+    if (view == nullptr || ns == nullptr) {
+      const std::pair<PartId, SsdLocation> one{part.meta.id, part.location};
+      ssd_->Drop({&one, 1});
+      ++dropped;
+      continue;
+    }
+    shards_[part.meta.shard % shards_.size()]->Post(event::SsdFound{std::move(part), *view, *ns});
+  }
+  counters_.Add(Counter::kRecoveryDropped, dropped);
+}
+
+NodeImpl::~NodeImpl() {
+  keeper_.Call([this] { stopping_ = true; });  // from here on it touches no shard
+  {
+    MutexLock lock(mutex_);
+    for (auto& [id, session] : sessions_) session.watcher.reset();
+  }
+  for (auto& shard : shards_) shard->Stop();
+  ssd_.reset();      // answers what it was asked, on Loops that no longer act on it
+  workers_.reset();  // runs the last checks
+  shards_.clear();
+}
+
+// ---- sessions --------------------------------------------------------------------------------------------------------
+void NodeImpl::Hello(HelloRequest request, Duration, Answer<HelloReply> answer) {
+  const auto refuse = [&](absl::Status status) {
+    counters_.Add(Counter::kHelloRefused);
+    answer(std::move(status));
+  };
+  if (request.wire_min > kWireVersion || request.wire_max < kWireVersion) {
+    return refuse(absl::FailedPreconditionError("this node speaks wire version " + std::to_string(kWireVersion) + ", the client " +
+                                                std::to_string(request.wire_min) + " to " + std::to_string(request.wire_max) +
+                                                "; upgrade the older one"));
+  }
+  if (absl::Status valid = request.ns.Validate(); !valid.ok()) return refuse(std::move(valid));
+  if (draining_) return refuse(absl::UnavailableError("node " + options_.id + " is draining; use another"));
+  const DomainId domain = request.domain;
+  const Namespace ns = request.ns;
+  names_->Bind(domain, ns, [this, request = std::move(request), answer = std::move(answer)](absl::StatusOr<std::string> warning) mutable {
+    if (!warning.ok()) {
+      counters_.Add(Counter::kHelloRefused);
+      return answer(warning.status());
+    }
+    OpenSession(std::move(request), *std::move(warning), std::move(answer));
+  });
+}
+
+void NodeImpl::OpenSession(HelloRequest request, std::string warning, Answer<HelloReply> answer) {
+  HelloReply reply;
+  reply.credentials = NewSecret();
+  reply.node_id = options_.id;
+  reply.server_version = kServerVersion;
+  reply.incarnation = incarnation_;
+  reply.membership = options_.membership;
+  reply.run_blocks = options_.run_blocks;
+  reply.session_ttl = options_.session_ttl;
+  reply.lease = options_.lease;
+  reply.warning = std::move(warning);
+  bool full = false;
+  {
+    MutexLock lock(mutex_);
+    full = sessions_.size() >= options_.sessions_max;
+    if (!full) {
+      do {
+        std::memcpy(&reply.session, NewSecret().data(), sizeof reply.session);
+      } while (reply.session == 0 || sessions_.contains(reply.session));
+      sessions_[reply.session] = {request.domain, request.ns, std::chrono::steady_clock::now(), nullptr};
+    }
+  }
+  if (full) return answer(absl::ResourceExhaustedError("too many sessions on node " + options_.id + "; try again later"));
+  counters_.Add(Counter::kSessionsOpened);
+  for (auto& shard : shards_) {
+    shard->OpenSession(reply.session, request.domain, request.ns, reply.credentials);
+    reply.data.insert(reply.data.end(), shard->addresses().begin(), shard->addresses().end());
+  }
+  answer(std::move(reply));
+}
+
+/// Renews the session. Aborted when there is none, or the caller's epoch or shard is not ours.
+absl::Status NodeImpl::Admit(uint64_t session, uint64_t epoch, uint32_t shard) {
+  {
+    MutexLock lock(mutex_);
+    const auto at = sessions_.find(session);
+    if (at == sessions_.end()) return absl::AbortedError("no such session on node " + options_.id + "; say Hello again");
+    at->second.seen = std::chrono::steady_clock::now();
+  }
+  if (epoch != 0 && epoch != options_.membership.epoch) {
+    counters_.Add(Counter::kStaleEpoch);
+    return absl::AbortedError("stale epoch " + std::to_string(epoch) + "; node " + options_.id + " is at " +
+                              std::to_string(options_.membership.epoch) + ": say Hello again");
+  }
+  if (shard >= shards_.size()) return absl::InvalidArgumentError("node " + options_.id + " has no shard " + std::to_string(shard));
+  return absl::OkStatus();
+}
+
+void NodeImpl::SweepSessions() {
+  if (stopping_) return;
+  const Instant now = std::chrono::steady_clock::now();
+  std::vector<uint64_t> ended;
+  {
+    MutexLock lock(mutex_);
+    for (auto& [id, session] : sessions_) {
+      if (session.watcher == nullptr && now - session.seen > options_.session_ttl) ended.push_back(id);
+    }
+    for (const uint64_t id : ended) sessions_.erase(id);
+  }
+  for (const uint64_t id : ended) {
+    counters_.Add(Counter::kSessionsExpired);
+    for (auto& shard : shards_) shard->CloseSession(id);
+  }
+  keeper_.loop().After(kSweep, [this] { SweepSessions(); });
+}
+
+std::string NodeImpl::NewSecret() {
+  std::random_device device;
+  std::string secret(32, '\0');
+  for (size_t i = 0; i < secret.size(); i += sizeof(unsigned)) {
+    const unsigned word = device();
+    std::memcpy(&secret[i], &word, sizeof word);
+  }
+  return secret;
+}
+
+// ---- calls -----------------------------------------------------------------------------------------------------------
+void NodeImpl::Offer(OfferRequest request, Duration deadline, Answer<OfferReply> answer) {
+  if (absl::Status admitted = Admit(request.session, request.epoch, request.shard); !admitted.ok()) return answer(std::move(admitted));
+  if (draining_) return answer(absl::UnavailableError("node " + options_.id + " is draining; use another"));
+  if (request.deadline <= Duration::zero()) request.deadline = deadline;
+  const std::vector<View> views = request.views;
+  names_->Keep(views, [this, request = std::move(request), answer = std::move(answer)](absl::Status kept) mutable {
+    if (!kept.ok()) return answer(std::move(kept));
+    Shard& shard = *shards_[request.shard];
+    shard.Offer(std::move(request), std::move(answer));
+  });
+}
+
+void NodeImpl::Acquire(AcquireRequest request, Duration, Answer<AcquireReply> answer) {
+  if (absl::Status admitted = Admit(request.session, request.epoch, request.shard); !admitted.ok()) return answer(std::move(admitted));
+  Shard& shard = *shards_[request.shard];
+  shard.Acquire(std::move(request), std::move(answer));
+}
+
+void NodeImpl::Touch(TouchRequest request, Duration, Answer<TouchReply> answer) {
+  if (absl::Status admitted = Admit(request.session, 0, request.shard); !admitted.ok()) return answer(std::move(admitted));
+  Shard& shard = *shards_[request.shard];
+  shard.Touch(std::move(request), std::move(answer));
+}
+
+void NodeImpl::Object(ObjectRequest request, Duration, Answer<ObjectReply> answer) {
+  DomainId domain;
+  if (absl::Status admitted = Admit(request.session, 0, 0); !admitted.ok()) return answer(std::move(admitted));
+  {
+    MutexLock lock(mutex_);
+    const auto at = sessions_.find(request.session);
+    if (at != sessions_.end()) domain = at->second.domain;
+  }
+  objects_->Do(domain, std::move(request), std::move(answer));
+}
+
+}  // namespace kvasir

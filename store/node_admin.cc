@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// NodeImpl: Watch, and what operators ask.
+#include <algorithm>
+#include <utility>
+
+#include "store/node_impl.h"
+
+namespace kvasir {
+
+// ---- Watch -----------------------------------------------------------------------------------------------------------
+class NodeImpl::WatcherImpl : public StoreApi::Watcher {
+ public:
+  WatcherImpl(NodeImpl* node, uint64_t session, std::shared_ptr<Listener> listener)
+      : node_(node), session_(session), listener_(std::move(listener)) {}
+  ~WatcherImpl() override {
+    {
+      MutexLock lock(listener_->mutex);
+      listener_->event = nullptr;
+      listener_->end = nullptr;
+    }
+    node_->Unwatch(session_, listener_);
+  }
+
+ private:
+  NodeImpl* const node_;  // a Watcher goes before its node
+  const uint64_t session_;
+  const std::shared_ptr<Listener> listener_;
+};
+
+std::unique_ptr<StoreApi::Watcher> NodeImpl::Watch(uint64_t session, OnEvent event, OnEnd end) {
+  auto listener = std::make_shared<Listener>();
+  bool known = false;
+  {
+    MutexLock lock(mutex_);
+    const auto at = sessions_.find(session);
+    known = at != sessions_.end();
+    if (known) at->second.watcher = listener;
+  }
+  if (!known) {
+    end(absl::AbortedError("no such session on node " + options_.id + "; say Hello again"));
+  } else {
+    MutexLock lock(listener->mutex);
+    listener->event = std::move(event);
+    listener->end = std::move(end);
+    listener->event(MembershipChanged{options_.membership});
+  }
+  return std::make_unique<WatcherImpl>(this, session, std::move(listener));
+}
+
+void NodeImpl::Unwatch(uint64_t session, const std::shared_ptr<Listener>& listener) {
+  MutexLock lock(mutex_);
+  const auto at = sessions_.find(session);
+  if (at == sessions_.end() || at->second.watcher != listener) return;
+  at->second.watcher.reset();
+  at->second.seen = std::chrono::steady_clock::now();
+}
+
+void NodeImpl::Notify(uint64_t session, WatchEvent event) {
+  std::shared_ptr<Listener> listener;
+  {
+    MutexLock lock(mutex_);
+    const auto at = sessions_.find(session);
+    if (at != sessions_.end()) listener = at->second.watcher;
+  }
+  if (listener == nullptr) return;  // nobody listens: the reader's deadline makes it a miss
+  MutexLock lock(listener->mutex);
+  if (listener->event) listener->event(std::move(event));
+}
+
+// ---- Admin -----------------------------------------------------------------------------------------------------------
+void NodeImpl::Status(Answer<NodeStatus> answer) {
+  struct Gather {
+    Mutex mutex;
+    size_t open;
+    NodeStatus status;
+    TierStatus dram{"dram", "ok", 0, 0, 0, 0};
+    Answer<NodeStatus> answer;
+  };
+  auto gather = std::make_shared<Gather>();
+  gather->open = shards_.size();
+  gather->answer = std::move(answer);
+  NodeStatus& s = gather->status;
+  s.node_id = options_.id;
+  s.version = kServerVersion;
+  s.state = draining_ ? "draining" : "serving";
+  s.device = "cpu (" + std::to_string(options_.codec_threads) + " checking threads)";
+  s.uptime = std::chrono::steady_clock::now() - started_;
+  s.epoch = options_.membership.epoch;
+  s.membership = options_.membership;
+  s.counters = counters_.Snapshot();
+  {
+    MutexLock lock(mutex_);
+    s.sessions = sessions_.size();
+  }
+  for (auto& shard : shards_) {
+    shard->Look([this, gather](const ShardCore& core) {
+      bool last = false;
+      {
+        MutexLock lock(gather->mutex);
+        NodeStatus& s = gather->status;
+        s.leases += core.leases();
+        s.blocks += core.blocks();
+        s.parts += core.parts();
+        gather->dram.capacity += core.extents().capacity();
+        gather->dram.used += core.extents().used();
+        gather->dram.live += core.live_bytes();
+        gather->dram.parts += core.dram_parts();
+        last = --gather->open == 0;
+      }
+      if (!last) return;
+      gather->status.tiers.push_back(gather->dram);
+      if (ssd_ != nullptr) {
+        const SsdStatus ssd = ssd_->Status();
+        gather->status.tiers.push_back({"ssd", ssd.read_only ? "read-only: " + ssd.cause : "ok (" + ssd.io + ")", ssd.capacity,
+                                        ssd.used, ssd.live, ssd.parts});
+      }
+      gather->answer(std::move(gather->status));
+    });
+  }
+}
+
+void NodeImpl::List(ListRequest request, Answer<ListReply> answer) {
+  constexpr uint32_t kListMax = 10000;
+  request.limit = std::clamp(request.limit, 1u, kListMax);
+  struct Gather {
+    Mutex mutex;
+    size_t open;
+    std::vector<BlockInfo> blocks;
+    Answer<ListReply> answer;
+  };
+  auto gather = std::make_shared<Gather>();
+  gather->open = shards_.size();
+  gather->answer = std::move(answer);
+  for (auto& shard : shards_) {
+    shard->Look([gather, request](const ShardCore& core) {
+      bool last = false;
+      std::vector<BlockInfo> found = core.List(request, std::chrono::steady_clock::now());
+      {
+        MutexLock lock(gather->mutex);
+        gather->blocks.insert(gather->blocks.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
+        last = --gather->open == 0;
+      }
+      if (!last) return;
+      std::vector<BlockInfo>& all = gather->blocks;
+      std::sort(all.begin(), all.end(), [](const BlockInfo& a, const BlockInfo& b) { return std::tie(a.key, a.spec) < std::tie(b.key, b.spec); });
+      ListReply reply;
+      // A page ends between two keys, so that the cursor (a key) never splits a block's views.
+      size_t end = std::min<size_t>(request.limit, all.size());
+      while (end < all.size() && end > 0 && all[end].key == all[end - 1].key) ++end;
+      if (end < all.size()) reply.next = ToHex(all[end - 1].key);
+      all.resize(end);
+      reply.blocks = std::move(all);
+      gather->answer(std::move(reply));
+    });
+  }
+}
+
+void NodeImpl::Drain(Duration wait, Answer<NodeStatus> answer) {
+  draining_ = true;
+  keeper_.loop().Post([this, until = std::chrono::steady_clock::now() + wait, answer = std::move(answer)]() mutable {
+    LookDrained(until, std::move(answer));
+  });
+}
+
+void NodeImpl::LookDrained(Instant until, Answer<NodeStatus> answer) {
+  if (stopping_) return answer(absl::UnavailableError("the node is shutting down"));
+  Status([this, until, answer = std::move(answer)](absl::StatusOr<NodeStatus> status) mutable {
+    if (!status.ok() || status->leases == 0 || std::chrono::steady_clock::now() >= until) return answer(std::move(status));
+    keeper_.loop().Post([this, until, answer = std::move(answer)]() mutable {
+      keeper_.loop().After(kDrainLook, [this, until, answer = std::move(answer)]() mutable { LookDrained(until, std::move(answer)); });
+    });
+  });
+}
+
+}  // namespace kvasir

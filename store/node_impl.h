@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// NodeImpl: behind Node. Private to store/.
+#pragma once
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "store/counters.h"
+#include "store/names.h"
+#include "store/node.h"
+#include "store/objects.h"
+#include "store/shard.h"
+#include "store/worker_pool.h"
+#include "transport/sync.h"
+
+namespace kvasir {
+
+extern const char kServerVersion[];
+
+class NodeImpl : public Node {
+ public:
+  static constexpr Duration kSweep = std::chrono::milliseconds(500);       ///< how often sessions are looked over
+  static constexpr Duration kDrainLook = std::chrono::milliseconds(20);    ///< how often Drain looks for open leases
+
+  static absl::StatusOr<std::unique_ptr<Node>> Start(NodeOptions options);
+  ~NodeImpl() override;
+
+  void Hello(HelloRequest request, Duration deadline, Answer<HelloReply> answer) override;
+  void Offer(OfferRequest request, Duration deadline, Answer<OfferReply> answer) override;
+  void Acquire(AcquireRequest request, Duration deadline, Answer<AcquireReply> answer) override;
+  void Touch(TouchRequest request, Duration deadline, Answer<TouchReply> answer) override;
+  void Object(ObjectRequest request, Duration deadline, Answer<ObjectReply> answer) override;
+  std::unique_ptr<Watcher> Watch(uint64_t session, OnEvent event, OnEnd end) override;
+
+  void Status(Answer<NodeStatus> answer) override;
+  void List(ListRequest request, Answer<ListReply> answer) override;
+  void Drain(Duration wait, Answer<NodeStatus> answer) override;
+
+  const NodeOptions& options() const override { return options_; }
+  std::vector<std::pair<std::string, uint64_t>> Counters() const override { return counters_.Snapshot(); }
+
+ private:
+  /// Shared by a session and its Watcher; the mutex is held while events are given, so that the Watcher's destructor waits
+  /// for the one under way.
+  struct Listener {
+    Mutex mutex;
+    OnEvent event ABSL_GUARDED_BY(mutex);
+    OnEnd end ABSL_GUARDED_BY(mutex);
+  };
+  struct SessionEntry {
+    DomainId domain;
+    Namespace ns;
+    Instant seen{};
+    std::shared_ptr<Listener> watcher;
+  };
+  class WatcherImpl;
+
+  explicit NodeImpl(NodeOptions options);
+  absl::Status StartParts();
+  void Recover(SsdTier::Recovered recovered);
+  void OpenSession(HelloRequest request, std::string warning, Answer<HelloReply> answer);
+  absl::Status Admit(uint64_t session, uint64_t epoch, uint32_t shard);
+  void SweepSessions();
+  void Notify(uint64_t session, WatchEvent event);
+  void Unwatch(uint64_t session, const std::shared_ptr<Listener>& listener);
+  void LookDrained(Instant until, Answer<NodeStatus> answer);
+  static std::string NewSecret();
+
+  const NodeOptions options_;
+  const uint64_t incarnation_;
+  const Instant started_;
+  class Counters counters_;
+  std::atomic<bool> draining_{false};
+  std::unique_ptr<SsdTier> ssd_;
+  std::unique_ptr<Names> names_;
+  std::unique_ptr<Objects> objects_;
+  std::unique_ptr<WorkerPool> workers_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  Mutex mutex_;
+  absl::flat_hash_map<uint64_t, SessionEntry> sessions_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ = false;  // keeper's
+  LoopThread keeper_;  // last: its thread ends first
+};
+
+}  // namespace kvasir

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shard: the shell around one ShardCore. Owns a Loop, the slabs, the data listeners and connections; carries out the core's
+// actions and brings back events. Nothing is decided here.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "store/core.h"
+#include "store/node.h"
+#include "store/worker_pool.h"
+#include "transport/transport.h"
+
+namespace kvasir {
+
+struct ShardOptions {
+  CoreOptions core;
+  std::vector<std::string> transports;
+  std::string data_host;
+  uint16_t data_port = 0;       ///< of this shard; 0 = any
+  uint64_t incarnation = 0;     ///< of the node
+  SsdTier* ssd = nullptr;       ///< may be null
+  WorkerPool* workers = nullptr;
+  Counters* counters = nullptr;
+  LogSink log;
+  /// Any event for a session's Watch; called on the shard's Loop.
+  std::function<void(uint64_t session, WatchEvent)> notify;
+};
+
+class Shard {
+ public:
+  /// Listens on every transport. Unavailable names the address in use.
+  static absl::StatusOr<std::unique_ptr<Shard>> Start(ShardOptions options);
+  ~Shard();
+
+  // Any thread. Answers come on the shard's Loop.
+  void OpenSession(uint64_t session, const DomainId& domain, const Namespace& ns, const std::string& credentials);
+  void CloseSession(uint64_t session);
+  void Offer(OfferRequest request, Answer<OfferReply> answer);
+  void Acquire(AcquireRequest request, Answer<AcquireReply> answer);
+  void Touch(TouchRequest request, Answer<TouchReply> answer);
+  void Post(Event event);
+  /// Runs `look` on the Loop with the core between two steps.
+  void Look(absl::AnyInvocable<void(const ShardCore&)> look);
+  /// Closes connections and answers every open call with Unavailable. After it returns the Loop begins no disk operation
+  /// and no check: tier and workers may be destroyed, then the shard.
+  void Stop();
+  const std::vector<DataAddress>& addresses() const { return addresses_; }
+
+ private:
+  /// Memory of one slab and its registration with every transport.
+  struct Slab {
+    SharedMemory memory;
+    std::vector<std::unique_ptr<MemoryRegion>> regions;  // parallel to transports_
+  };
+  struct Peer {
+    std::string credentials;
+    std::unique_ptr<Connection> connection;  // null until the client dials
+    size_t transport = 0;
+  };
+  struct Granted {
+    uint32_t slab = 0;
+    size_t transport = 0;
+    uint64_t grant = 0;
+  };
+
+  explicit Shard(ShardOptions options);
+  absl::Status Listen();
+  void Accept(size_t transport, std::unique_ptr<Connection> connection);
+  Slab* SlabMemory(uint32_t slab);
+  std::span<std::byte> Bytes(const SlabRange& range);
+  std::string GrantPart(uint64_t session, uint64_t lease, const action::LeasedPart& part);
+
+  void Handle(Event event);  // on the Loop; events that arise meanwhile wait their turn
+  void Tick();
+  void Carry(action::Pull& a);
+  void Carry(action::Verify& a);
+  void Carry(action::Persist& a);
+  void Carry(action::Promote& a);
+  void Carry(action::DropOnSsd& a);
+  void Carry(action::RetireSlab& a);
+  void Carry(action::AnswerOffer& a);
+  void Carry(action::AnswerTouch& a);
+  void Carry(action::AnswerAcquire& a);
+  void Carry(action::PartReady& a);
+  void Carry(action::RevokeLease& a);
+  void FlushReady();
+  /// A task that hands `event` to this shard's Loop.
+  template <class E>
+  void Return(E event) {
+    loop_.loop().Post([this, event = std::move(event)]() mutable { Handle(std::move(event)); });
+  }
+
+  ShardOptions options_;
+  std::vector<DataAddress> addresses_;
+  // Everything below belongs to the Loop.
+  ShardCore core_;
+  SsdTier* ssd_;
+  absl::flat_hash_map<uint32_t, std::unique_ptr<Slab>> slabs_;
+  std::vector<std::unique_ptr<Transport>> transports_;
+  absl::flat_hash_map<uint64_t, Peer> peers_;
+  absl::flat_hash_map<std::string, uint64_t> by_credentials_;
+  absl::flat_hash_map<uint64_t, std::vector<Granted>> grants_;  // by lease
+  absl::flat_hash_map<uint64_t, Answer<OfferReply>> offers_;
+  absl::flat_hash_map<uint64_t, Answer<AcquireReply>> acquires_;
+  absl::flat_hash_map<uint64_t, Answer<TouchReply>> touches_;
+  std::vector<std::pair<uint64_t, PartsReady>> ready_;  // of the step in hand, by session
+  std::deque<Event> events_;
+  bool handling_ = false;
+  bool stopping_ = false;
+  uint64_t next_call_ = 1;
+  Loop::TimerId timer_ = 0;
+  Instant timer_at_ = Instant::max();
+  LoopThread loop_;  // last: its thread ends before what it touches
+};
+
+}  // namespace kvasir
