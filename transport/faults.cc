@@ -76,7 +76,7 @@ class Holder : public std::enable_shared_from_this<Holder> {
     } else if (result.status.ok() && Faults::Hits(count, plan.flip_every)) {
       Flip(found->second.pieces);
     }
-    if (absl::IsDeadlineExceeded(result.status)) {
+    if (closed || absl::IsDeadlineExceeded(result.status)) {
       End(count, std::move(result));
       return;
     }

@@ -16,6 +16,7 @@ struct Backend {
 };
 
 constexpr Backend kBackends[] = {
+    {"tcp", MakeTcpTransport},
     {"loopback", MakeLoopbackTransport},
 };
 
