@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vector twins of number_formats.h for bf16 and fp16, two elements a 32-bit lane: the even one in the low half. Included
+// once for each target by the bodies (the guard toggles, see Highway's foreach_target.h).
+#if defined(KVASIR_SIMD_FORMATS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef KVASIR_SIMD_FORMATS_INL_H_
+#undef KVASIR_SIMD_FORMATS_INL_H_
+#else
+#define KVASIR_SIMD_FORMATS_INL_H_
+#endif
+
+#include "hwy/highway.h"
+
+#if HWY_TARGET != HWY_SCALAR
+HWY_BEFORE_NAMESPACE();
+namespace kvasir::simd {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Elements are taken at most 32 at a time, so that head dims that are multiples of 32 have no rest on any target.
+using Lanes16 = hn::CappedTag<int16_t, 32>;
+using Lanes32 = hn::RepartitionToWide<Lanes16>;
+using LanesU32 = hn::RebindToUnsigned<Lanes32>;
+using LanesF32 = hn::RebindToFloat<Lanes32>;
+using Vec16 = hn::VFromD<Lanes16>;
+using Vec32 = hn::VFromD<Lanes32>;
+using VecU32 = hn::VFromD<LanesU32>;
+using VecF32 = hn::VFromD<LanesF32>;
+
+HWY_INLINE VecU32 U32(uint32_t v) { return hn::Set(LanesU32(), v); }
+HWY_INLINE VecF32 F32(float v) { return hn::Set(LanesF32(), v); }
+HWY_INLINE VecU32 BitsOf(VecF32 v) { return hn::BitCast(LanesU32(), v); }
+HWY_INLINE VecF32 FloatOf(VecU32 v) { return hn::BitCast(LanesF32(), v); }
+/// All ones where a < b; both below 2^31.
+HWY_INLINE hn::MFromD<LanesU32> Below(VecU32 a, VecU32 b) {
+  return hn::RebindMask(LanesU32(), hn::Lt(hn::BitCast(Lanes32(), a), hn::BitCast(Lanes32(), b)));
+}
+
+/// A finite fp16 in the low half of each lane, the high half zero; exact.
+HWY_INLINE VecF32 FloatOfHalf(VecU32 h) {
+  const VecU32 magnitude = hn::ShiftLeft<13>(hn::And(h, U32(0x7FFF)));
+  const VecU32 normal = hn::Add(magnitude, U32(112u << 23));
+  // A subnormal reads as if it had the leading one; taking that one away is exact.
+  const VecF32 one = FloatOf(U32(113u << 23));
+  const VecU32 subnormal = BitsOf(hn::Sub(FloatOf(hn::Add(magnitude, U32(113u << 23))), one));
+  const VecU32 sign = hn::ShiftLeft<16>(hn::And(h, U32(0x8000)));
+  return FloatOf(hn::Or(sign, hn::IfThenElse(Below(magnitude, U32(1u << 23)), subnormal, normal)));
+}
+
+/// The fp16 nearest to each finite |v| <= 65504, ties to even, in the low half; the high half is zero.
+HWY_INLINE VecU32 HalfOfFloat(VecF32 v) {
+  const VecU32 sign = hn::And(BitsOf(v), U32(0x80000000u));
+  const VecU32 magnitude = hn::Xor(BitsOf(v), sign);
+  VecU32 normal = hn::Sub(magnitude, U32(112u << 23));
+  normal = hn::Add(hn::Add(normal, U32(0xFFF)), hn::And(hn::ShiftRight<13>(normal), U32(1)));
+  normal = hn::ShiftRight<13>(normal);
+  // Adding 0.5 makes the unit in the last place 2^-24, that of a subnormal fp16: the sum rounds as wanted.
+  const VecU32 subnormal = hn::Sub(BitsOf(hn::Add(FloatOf(magnitude), F32(0.5f))), U32(126u << 23));
+  const VecU32 rounded = hn::IfThenElse(Below(magnitude, U32(113u << 23)), subnormal, normal);
+  return hn::Or(rounded, hn::ShiftRight<16>(sign));
+}
+
+/// bf16 pairs. Both formats: Even and Odd to float, Join back with rounding, and the greatest magnitude Q:int takes as it is.
+struct Bf16Pairs {
+  static constexpr int16_t kLargest = 0x477F;  // 65280, the greatest bf16 that is no more than 65504
+  static HWY_INLINE VecF32 Even(VecU32 x) { return FloatOf(hn::ShiftLeft<16>(x)); }
+  static HWY_INLINE VecF32 Odd(VecU32 x) { return FloatOf(hn::And(x, U32(0xFFFF0000u))); }
+  static HWY_INLINE VecU32 Round(VecF32 v) {
+    const VecU32 b = BitsOf(v);
+    return hn::Add(hn::Add(b, U32(0x7FFF)), hn::And(hn::ShiftRight<16>(b), U32(1)));
+  }
+  static HWY_INLINE VecU32 Join(VecF32 even, VecF32 odd) {
+    return hn::Or(hn::ShiftRight<16>(Round(even)), hn::And(Round(odd), U32(0xFFFF0000u)));
+  }
+};
+
+/// fp16 pairs; Join saturates.
+struct Fp16Pairs {
+  static constexpr int16_t kLargest = 0x7BFF;
+  static HWY_INLINE VecF32 Even(VecU32 x) { return FloatOfHalf(hn::And(x, U32(0xFFFF))); }
+  static HWY_INLINE VecF32 Odd(VecU32 x) { return FloatOfHalf(hn::ShiftRight<16>(x)); }
+  static HWY_INLINE VecF32 Clamp(VecF32 v) { return hn::Max(hn::Min(v, F32(65504.0f)), F32(-65504.0f)); }
+  static HWY_INLINE VecU32 Join(VecF32 even, VecF32 odd) {
+    return hn::Or(HalfOfFloat(Clamp(even)), hn::ShiftLeft<16>(HalfOfFloat(Clamp(odd))));
+  }
+};
+
+HWY_INLINE VecU32 LoadPairs(const uint8_t* p) {
+  return hn::BitCast(LanesU32(), hn::LoadU(hn::Repartition<uint8_t, Lanes32>(), p));
+}
+HWY_INLINE void StorePairs(VecU32 v, uint8_t* p) {
+  hn::StoreU(hn::BitCast(hn::Repartition<uint8_t, Lanes32>(), v), hn::Repartition<uint8_t, Lanes32>(), p);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace kvasir::simd
+HWY_AFTER_NAMESPACE();
+#endif  // not HWY_SCALAR
+#endif  // guard

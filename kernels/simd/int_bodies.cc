@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: Apache-2.0
+// Q:int | P:bits in SIMD, for bf16 and fp16 where head dims (and groups of axis tok) are multiples of 32; else the caller runs the
+// reference. Same bits as q_int.h: the same float operations in the same order, on two elements a 32-bit lane.
+//
+// Encode takes a tile of tokens at a time, small enough to stay in the first cache: least and greatest of each group in the
+// integer order of the format (sign and magnitude folded to two's complement); parameters of all groups of the tile, a
+// vector at a time; codes of each row, packed. A tile with a NaN, an infinity or a value beyond 65504 shows it in its least or
+// greatest, and goes through the reference.
+#include "kernels/simd/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/simd/int_bodies.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "hwy/highway.h"
+#include "kernels/simd/bits-inl.h"
+#include "kernels/simd/bodies.h"
+#include "kernels/simd/formats-inl.h"
+
+#ifndef KVASIR_SIMD_INT_TILE_
+#define KVASIR_SIMD_INT_TILE_
+namespace kvasir::simd {
+
+inline constexpr uint32_t kLanesMax = 32;         // elements a step takes
+inline constexpr uint32_t kTileParameters = 64;   // wished for, axis tok
+
+/// A stretch of tokens of one head, and working memory for it.
+struct IntTile {
+  uint32_t head = 0, token = 0, rows = 0;
+  uint32_t parameters = 0;            ///< groups of the tile
+  int16_t* least = nullptr;           ///< [parameters], in integer order; like all arrays here padded to kLanesMax
+  int16_t* greatest = nullptr;
+  float* zero = nullptr;              ///< [parameters], even ones then odd ones within each step
+  float* other = nullptr;             ///< 1 / scale (encode) or scale (decode)
+  uint8_t* scale16 = nullptr;
+  uint8_t* zero16 = nullptr;
+  uint8_t* codes = nullptr;           ///< [rows][dim]
+};
+
+inline uint32_t TileRows(const IntFrame& f) {
+  if (f.spec.by_channel) return f.group;
+  const uint32_t rows = f.groups >= kTileParameters ? 1 : kTileParameters / f.groups;
+  return rows < f.shape.tokens ? rows : f.shape.tokens;
+}
+
+/// Carves the arrays of a tile out of `scratch`.
+inline IntTile MakeTile(const IntFrame& f, std::vector<std::byte>& scratch) {
+  const uint64_t rows = TileRows(f);
+  const uint64_t parameters = f.spec.by_channel ? f.shape.dim : rows * f.groups;
+  const uint64_t padded = (parameters + kLanesMax - 1) / kLanesMax * kLanesMax;
+  const uint64_t bytes = padded * (2 + 2 + 4 + 4 + 2 + 2) + rows * f.shape.dim + 64;
+  if (scratch.size() < bytes) scratch.resize(bytes);
+  uint8_t* p = reinterpret_cast<uint8_t*>(scratch.data());
+  p += (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64;
+  IntTile t;
+  t.zero = reinterpret_cast<float*>(p);
+  t.other = t.zero + padded;
+  t.least = reinterpret_cast<int16_t*>(t.other + padded);
+  t.greatest = t.least + padded;
+  t.scale16 = reinterpret_cast<uint8_t*>(t.greatest + padded);
+  t.zero16 = t.scale16 + 2 * padded;
+  t.codes = t.zero16 + 2 * padded;
+  return t;
+}
+
+/// Sets the tile on `rows` tokens from `token` on.
+inline void PlaceTile(const IntFrame& f, uint32_t head, uint32_t token, IntTile& t) {
+  const uint32_t rows = TileRows(f);
+  t.head = head;
+  t.token = token;
+  t.rows = f.shape.tokens - token < rows ? f.shape.tokens - token : rows;
+  t.parameters = f.spec.by_channel ? f.shape.dim : t.rows * f.groups;
+}
+
+/// Index in the frame of the tile's first parameter; the others follow it.
+inline uint64_t FirstParameter(const IntFrame& f, const IntTile& t) { return IntParameterIndex(f, t.head, t.token, 0); }
+
+/// The tile by the reference: parameters into the frame, codes into t.codes.
+inline void EncodeTileReference(const IntFrame& f, const uint8_t* in, const IntTile& t, uint8_t* frame) {
+  const uint32_t dim = f.shape.dim;
+  for (uint32_t i = 0; i < t.parameters; ++i) {
+    const uint32_t row = f.spec.by_channel ? 0 : i / f.groups;
+    const uint32_t channel = f.spec.by_channel ? i : i % f.groups * f.group;
+    const uint32_t count = f.spec.by_channel ? t.rows : (dim - channel < f.group ? dim - channel : f.group);
+    const uint64_t at = uint64_t{row} * dim + channel;
+    const IntParameters p = EncodeIntGroup(f.spec, f.shape.element, in + 2 * at, f.spec.by_channel ? 2 * dim : 2, count,
+                                           t.codes + at, f.spec.by_channel ? dim : 1);
+    StoreIntParameters(f, p, FirstParameter(f, t) + i, frame);
+  }
+}
+
+inline bool HasIntBody(const IntFrame& f) {
+  if (f.shape.element != ElementType::kBfloat16 && f.shape.element != ElementType::kFloat16) return false;
+  return f.shape.dim % kLanesMax == 0 && (f.spec.by_channel || f.group % kLanesMax == 0);
+}
+
+}  // namespace kvasir::simd
+#endif  // KVASIR_SIMD_INT_TILE_
+
+HWY_BEFORE_NAMESPACE();
+namespace kvasir::simd {
+namespace HWY_NAMESPACE {
+#if HWY_TARGET == HWY_SCALAR
+
+// One lane cannot hold a pair: the reference is the body for a CPU this old.
+bool EncodeAny(const IntFrame&, const uint8_t*, uint8_t*, std::vector<std::byte>&) { return false; }
+bool DecodeAny(const IntFrame&, const uint8_t*, uint8_t*, std::vector<std::byte>&) { return false; }
+
+#else
+
+/// Sign and magnitude to two's complement order and back.
+HWY_INLINE Vec16 Fold(Vec16 x) {
+  return hn::Xor(x, hn::And(hn::ShiftRight<15>(x), hn::Set(Lanes16(), int16_t{0x7FFF})));
+}
+HWY_INLINE Vec16 LoadFolded(const uint8_t* p) { return Fold(hn::BitCast(Lanes16(), LoadPairs(p))); }
+
+/// Least and greatest of each channel of a tile: kVectors vectors of channels at a time.
+template <int kVectors>
+HWY_INLINE void ChannelRange(const uint8_t* in, uint32_t rows, uint64_t row_bytes, int16_t* least, int16_t* greatest) {
+  const Lanes16 d;
+  const size_t n = hn::Lanes(d);
+  Vec16 lo[4], hi[4];
+  for (int v = 0; v < kVectors; ++v) lo[v] = hi[v] = LoadFolded(in + 2 * n * v);
+  for (uint32_t r = 1; r < rows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      const Vec16 x = LoadFolded(in + r * row_bytes + 2 * n * v);
+      lo[v] = hn::Min(lo[v], x);
+      hi[v] = hn::Max(hi[v], x);
+    }
+  }
+  for (int v = 0; v < kVectors; ++v) {
+    hn::StoreU(lo[v], d, least + n * v);
+    hn::StoreU(hi[v], d, greatest + n * v);
+  }
+}
+
+void ChannelRanges(const IntFrame& f, const uint8_t* in, const IntTile& t) {
+  const uint32_t n = static_cast<uint32_t>(hn::Lanes(Lanes16()));
+  const uint64_t row_bytes = 2 * uint64_t{f.shape.dim};
+  uint32_t c = 0;
+  for (; c + 4 * n <= f.shape.dim; c += 4 * n) ChannelRange<4>(in + 2 * c, t.rows, row_bytes, t.least + c, t.greatest + c);
+  for (; c < f.shape.dim; c += n) ChannelRange<1>(in + 2 * c, t.rows, row_bytes, t.least + c, t.greatest + c);
+}
+
+/// Least and greatest of each group of channels of each token of a tile.
+void TokenRanges(const IntFrame& f, const uint8_t* in, const IntTile& t) {
+  const Lanes16 d;
+  const uint32_t n = static_cast<uint32_t>(hn::Lanes(d));
+  uint32_t i = 0;
+  for (uint32_t r = 0; r < t.rows; ++r) {
+    for (uint32_t begin = 0; begin < f.shape.dim; begin += f.group, ++i) {
+      const uint32_t end = begin + f.group < f.shape.dim ? begin + f.group : f.shape.dim;
+      const uint8_t* row = in + 2 * uint64_t{r} * f.shape.dim;
+      Vec16 lo = LoadFolded(row + 2 * begin);
+      Vec16 hi = lo;
+      for (uint32_t c = begin + n; c < end; c += n) {
+        const Vec16 x = LoadFolded(row + 2 * c);
+        lo = hn::Min(lo, x);
+        hi = hn::Max(hi, x);
+      }
+      t.least[i] = hn::GetLane(hn::MinOfLanes(d, lo));
+      t.greatest[i] = hn::GetLane(hn::MaxOfLanes(d, hi));
+    }
+  }
+}
+
+/// One lane's ChooseIntParameters. Returns scale and zero as fp16; `zero` and `inverse` as float.
+HWY_INLINE VecU32 ChooseHalf(bool symmetric, float steps, VecF32 least, VecF32 greatest, VecU32& zero16, VecF32& zero,
+                             VecF32& inverse) {
+  VecF32 range;
+  if (symmetric) {
+    zero16 = U32(0);
+    zero = F32(0.0f);
+    range = hn::Max(greatest, hn::Neg(least));
+  } else {
+    zero16 = HalfOfFloat(hn::Add(least, F32(0.0f)));
+    zero = FloatOfHalf(zero16);
+    range = hn::Sub(greatest, zero);
+  }
+  range = hn::IfThenElseZero(hn::Gt(range, F32(0.0f)), range);
+  const VecU32 scale16 = HalfOfFloat(hn::Div(range, F32(steps)));
+  const VecF32 scale = FloatOfHalf(scale16);
+  inverse = hn::IfThenElseZero(hn::Gt(scale, F32(0.0f)), hn::Div(F32(1.0f), scale));
+  return scale16;
+}
+
+/// Parameters of all groups of a tile from their ranges. False, nothing usable, when a group is beyond the format's reach.
+template <class Pairs>
+HWY_INLINE bool ChooseParameters(const IntFrame& f, const IntTile& t) {
+  const Lanes16 d;
+  const uint32_t n = static_cast<uint32_t>(hn::Lanes(d));
+  for (uint32_t i = t.parameters; i % n != 0; ++i) t.least[i] = t.greatest[i] = 0;
+  const float steps = static_cast<float>(f.spec.symmetric ? (1 << (f.spec.bits - 1)) - 1 : (1 << f.spec.bits) - 1);
+  Vec16 least_of_all = hn::Zero(d), greatest_of_all = hn::Zero(d);
+  for (uint32_t i = 0; i < t.parameters; i += n) {
+    const Vec16 lo = hn::LoadU(d, t.least + i), hi = hn::LoadU(d, t.greatest + i);
+    least_of_all = hn::Min(least_of_all, lo);
+    greatest_of_all = hn::Max(greatest_of_all, hi);
+    const VecU32 least = hn::BitCast(LanesU32(), Fold(lo)), greatest = hn::BitCast(LanesU32(), Fold(hi));
+    VecU32 even_zero16, odd_zero16;
+    VecF32 zero, inverse;
+    const VecU32 even16 =
+        ChooseHalf(f.spec.symmetric, steps, Pairs::Even(least), Pairs::Even(greatest), even_zero16, zero, inverse);
+    hn::StoreU(zero, LanesF32(), t.zero + i);
+    hn::StoreU(inverse, LanesF32(), t.other + i);
+    const VecU32 odd16 =
+        ChooseHalf(f.spec.symmetric, steps, Pairs::Odd(least), Pairs::Odd(greatest), odd_zero16, zero, inverse);
+    hn::StoreU(zero, LanesF32(), t.zero + i + n / 2);
+    hn::StoreU(inverse, LanesF32(), t.other + i + n / 2);
+    StorePairs(hn::Or(even16, hn::ShiftLeft<16>(odd16)), t.scale16 + 2 * i);
+    StorePairs(hn::Or(even_zero16, hn::ShiftLeft<16>(odd_zero16)), t.zero16 + 2 * i);
+  }
+  const auto beyond = hn::Or(hn::Lt(least_of_all, hn::Set(d, static_cast<int16_t>(-1 - Pairs::kLargest))),
+                             hn::Gt(greatest_of_all, hn::Set(d, Pairs::kLargest)));
+  return hn::AllFalse(d, beyond);
+}
+
+/// Where parameter `i` of a tile stands in the arrays that have even ones before odd ones.
+HWY_INLINE uint32_t Shuffled(uint32_t i) {
+  const uint32_t n = static_cast<uint32_t>(hn::Lanes(Lanes16()));
+  return i / n * n + (i & 1) * (n / 2) + i % n / 2;
+}
+
+struct CodeLimits {
+  VecF32 least, greatest, magic;
+};
+
+HWY_INLINE VecU32 Code(const CodeLimits& l, VecF32 x, VecF32 zero, VecF32 inverse) {
+  const VecF32 v = hn::Mul(hn::Sub(x, zero), inverse);
+  return BitsOf(hn::Add(hn::Min(hn::Max(v, l.least), l.greatest), l.magic));
+}
+
+/// Codes of one step of channels.
+template <class Pairs>
+HWY_INLINE void EncodeStep(const CodeLimits& l, const uint8_t* in, VecF32 even_zero, VecF32 even_inverse, VecF32 odd_zero,
+                           VecF32 odd_inverse, uint8_t* codes) {
+  const VecU32 x = LoadPairs(in);
+  const VecU32 even = Code(l, Pairs::Even(x), even_zero, even_inverse);
+  const VecU32 odd = Code(l, Pairs::Odd(x), odd_zero, odd_inverse);
+  const hn::Rebind<uint16_t, LanesU32> d;
+  const auto pairs = hn::And(hn::Or(even, hn::ShiftLeft<8>(odd)), U32(0xFFFF));
+  hn::StoreU(hn::TruncateTo(d, pairs), d, reinterpret_cast<uint16_t*>(codes));
+}
+
+template <class Pairs>
+HWY_INLINE void EncodeRow(const IntFrame& f, const CodeLimits& l, const uint8_t* in, const IntTile& t, uint32_t row,
+                          uint8_t* codes) {
+  const LanesF32 df;
+  const uint32_t n = static_cast<uint32_t>(hn::Lanes(Lanes16()));
+  if (f.spec.by_channel) {
+    for (uint32_t c = 0; c < f.shape.dim; c += n) {
+      EncodeStep<Pairs>(l, in + 2 * c, hn::LoadU(df, t.zero + c), hn::LoadU(df, t.other + c),
+                        hn::LoadU(df, t.zero + c + n / 2), hn::LoadU(df, t.other + c + n / 2), codes + c);
+    }
+    return;
+  }
+  uint32_t i = row * f.groups;
+  for (uint32_t begin = 0; begin < f.shape.dim; begin += f.group, ++i) {
+    const uint32_t end = begin + f.group < f.shape.dim ? begin + f.group : f.shape.dim;
+    const VecF32 zero = hn::Set(df, t.zero[Shuffled(i)]), inverse = hn::Set(df, t.other[Shuffled(i)]);
+    for (uint32_t c = begin; c < end; c += n) EncodeStep<Pairs>(l, in + 2 * c, zero, inverse, zero, inverse, codes + c);
+  }
+}
+
+template <class Pairs, uint32_t kBits>
+void EncodeTile(const IntFrame& f, const uint8_t* in, const IntTile& t, uint8_t* frame) {
+  const uint64_t row_bytes = 2 * uint64_t{f.shape.dim};
+  uint8_t* rows = frame + f.codes_at + (uint64_t{t.head} * f.shape.tokens + t.token) * f.row_bytes;
+  f.spec.by_channel ? ChannelRanges(f, in, t) : TokenRanges(f, in, t);
+  if (!ChooseParameters<Pairs>(f, t)) {
+    EncodeTileReference(f, in, t, frame);
+    for (uint32_t r = 0; r < t.rows; ++r) {
+      PackRowSimd<kBits>(t.codes + uint64_t{r} * f.shape.dim, f.shape.dim, rows + r * f.row_bytes);
+    }
+    return;
+  }
+  const uint64_t first = FirstParameter(f, t);
+  std::memcpy(frame + 2 * first, t.scale16, 2 * uint64_t{t.parameters});
+  if (!f.spec.symmetric) std::memcpy(frame + f.zeros_at + 2 * first, t.zero16, 2 * uint64_t{t.parameters});
+  const float greatest = static_cast<float>(f.spec.symmetric ? (1 << (kBits - 1)) - 1 : (1 << kBits) - 1);
+  const float middle = f.spec.symmetric ? static_cast<float>(1 << (kBits - 1)) : 0.0f;
+  const CodeLimits limits{F32(f.spec.symmetric ? -greatest : 0.0f), F32(greatest), F32(8388608.0f + middle)};
+  for (uint32_t r = 0; r < t.rows; ++r) {
+    uint8_t* row = rows + r * f.row_bytes;
+    uint8_t* codes = kBits == 8 ? row : t.codes;
+    EncodeRow<Pairs>(f, limits, in + r * row_bytes, t, r, codes);
+    if constexpr (kBits != 8) PackRowSimd<kBits>(codes, f.shape.dim, row);
+  }
+}
+
+/// Scales and zeros of a tile as float, even ones before odd ones in each step.
+void LoadParameters(const IntFrame& f, const uint8_t* frame, const IntTile& t) {
+  const LanesF32 df;
+  const uint32_t n = static_cast<uint32_t>(hn::Lanes(Lanes16()));
+  const uint64_t first = FirstParameter(f, t);
+  std::memcpy(t.scale16, frame + 2 * first, 2 * uint64_t{t.parameters});
+  if (!f.spec.symmetric) std::memcpy(t.zero16, frame + f.zeros_at + 2 * first, 2 * uint64_t{t.parameters});
+  for (uint32_t i = 0; i < t.parameters; i += n) {
+    const VecU32 scale = LoadPairs(t.scale16 + 2 * i);
+    const VecU32 zero = f.spec.symmetric ? U32(0) : LoadPairs(t.zero16 + 2 * i);
+    hn::StoreU(Fp16Pairs::Even(scale), df, t.other + i);
+    hn::StoreU(Fp16Pairs::Odd(scale), df, t.other + i + n / 2);
+    hn::StoreU(Fp16Pairs::Even(zero), df, t.zero + i);
+    hn::StoreU(Fp16Pairs::Odd(zero), df, t.zero + i + n / 2);
+  }
+}
+
+template <class Pairs>
+HWY_INLINE void DecodeStep(Vec32 middle, const uint8_t* codes, VecF32 even_zero, VecF32 even_scale, VecF32 odd_zero,
+                           VecF32 odd_scale, uint8_t* out) {
+  const hn::Rebind<uint16_t, LanesU32> d;
+  const VecU32 pairs = hn::PromoteTo(LanesU32(), hn::LoadU(d, reinterpret_cast<const uint16_t*>(codes)));
+  const Vec32 even = hn::Sub(hn::BitCast(Lanes32(), hn::And(pairs, U32(0xFF))), middle);
+  const Vec32 odd = hn::Sub(hn::BitCast(Lanes32(), hn::ShiftRight<8>(pairs)), middle);
+  const VecF32 even_value = hn::Add(hn::Mul(hn::ConvertTo(LanesF32(), even), even_scale), even_zero);
+  const VecF32 odd_value = hn::Add(hn::Mul(hn::ConvertTo(LanesF32(), odd), odd_scale), odd_zero);
+  StorePairs(Pairs::Join(even_value, odd_value), out);
+}
+
+template <class Pairs, uint32_t kBits>
+void DecodeTile(const IntFrame& f, const uint8_t* frame, const IntTile& t, uint8_t* out) {
+  const LanesF32 df;
+  const uint32_t n = static_cast<uint32_t>(hn::Lanes(Lanes16()));
+  const Vec32 middle = hn::Set(Lanes32(), f.spec.symmetric ? 1 << (kBits - 1) : 0);
+  const uint8_t* row = frame + f.codes_at + (uint64_t{t.head} * f.shape.tokens + t.token) * f.row_bytes;
+  LoadParameters(f, frame, t);
+  for (uint32_t r = 0; r < t.rows; ++r, row += f.row_bytes, out += 2 * uint64_t{f.shape.dim}) {
+    const uint8_t* codes = kBits == 8 ? row : t.codes;
+    if constexpr (kBits != 8) UnpackRowSimd<kBits>(row, f.shape.dim, t.codes);
+    if (f.spec.by_channel) {
+      for (uint32_t c = 0; c < f.shape.dim; c += n) {
+        DecodeStep<Pairs>(middle, codes + c, hn::LoadU(df, t.zero + c), hn::LoadU(df, t.other + c),
+                          hn::LoadU(df, t.zero + c + n / 2), hn::LoadU(df, t.other + c + n / 2), out + 2 * c);
+      }
+      continue;
+    }
+    uint32_t i = r * f.groups;
+    for (uint32_t begin = 0; begin < f.shape.dim; begin += f.group, ++i) {
+      const uint32_t end = begin + f.group < f.shape.dim ? begin + f.group : f.shape.dim;
+      const VecF32 zero = hn::Set(df, t.zero[Shuffled(i)]), scale = hn::Set(df, t.other[Shuffled(i)]);
+      for (uint32_t c = begin; c < end; c += n) DecodeStep<Pairs>(middle, codes + c, zero, scale, zero, scale, out + 2 * c);
+    }
+  }
+}
+
+template <class Pairs, class Do>
+HWY_INLINE void ForEachTile(const IntFrame& f, std::vector<std::byte>& scratch, Do body) {
+  IntTile t = MakeTile(f, scratch);
+  for (uint32_t head = 0; head < f.shape.heads; ++head) {
+    for (uint32_t token = 0; token < f.shape.tokens; token += TileRows(f)) {
+      PlaceTile(f, head, token, t);
+      body(t, 2 * (uint64_t{head} * f.shape.tokens + token) * f.shape.dim);
+    }
+  }
+}
+
+template <class Pairs>
+void EncodeFrame(const IntFrame& f, const uint8_t* dense, uint8_t* frame, std::vector<std::byte>& scratch) {
+  ForEachTile<Pairs>(f, scratch, [&](const IntTile& t, uint64_t at) {
+    switch (f.spec.bits) {
+      case 8: return EncodeTile<Pairs, 8>(f, dense + at, t, frame);
+      case 4: return EncodeTile<Pairs, 4>(f, dense + at, t, frame);
+      case 3: return EncodeTile<Pairs, 3>(f, dense + at, t, frame);
+      default: return EncodeTile<Pairs, 2>(f, dense + at, t, frame);
+    }
+  });
+}
+
+template <class Pairs>
+void DecodeFrame(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std::vector<std::byte>& scratch) {
+  ForEachTile<Pairs>(f, scratch, [&](const IntTile& t, uint64_t at) {
+    switch (f.spec.bits) {
+      case 8: return DecodeTile<Pairs, 8>(f, frame, t, dense + at);
+      case 4: return DecodeTile<Pairs, 4>(f, frame, t, dense + at);
+      case 3: return DecodeTile<Pairs, 3>(f, frame, t, dense + at);
+      default: return DecodeTile<Pairs, 2>(f, frame, t, dense + at);
+    }
+  });
+}
+
+bool EncodeAny(const IntFrame& f, const uint8_t* dense, uint8_t* frame, std::vector<std::byte>& scratch) {
+  f.shape.element == ElementType::kBfloat16 ? EncodeFrame<Bf16Pairs>(f, dense, frame, scratch)
+                                            : EncodeFrame<Fp16Pairs>(f, dense, frame, scratch);
+  return true;
+}
+
+bool DecodeAny(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std::vector<std::byte>& scratch) {
+  f.shape.element == ElementType::kBfloat16 ? DecodeFrame<Bf16Pairs>(f, frame, dense, scratch)
+                                            : DecodeFrame<Fp16Pairs>(f, frame, dense, scratch);
+  return true;
+}
+
+#endif  // HWY_SCALAR
+}  // namespace HWY_NAMESPACE
+}  // namespace kvasir::simd
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace kvasir::simd {
+
+HWY_EXPORT(EncodeAny);
+HWY_EXPORT(DecodeAny);
+
+bool EncodeIntFrame(const IntFrame& f, const uint8_t* dense, uint8_t* frame, std::vector<std::byte>& scratch) {
+  return HasIntBody(f) && HWY_DYNAMIC_DISPATCH(EncodeAny)(f, dense, frame, scratch);
+}
+
+bool DecodeIntFrame(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std::vector<std::byte>& scratch) {
+  return HasIntBody(f) && HWY_DYNAMIC_DISPATCH(DecodeAny)(f, frame, dense, scratch);
+}
+
+}  // namespace kvasir::simd
+#endif

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// P:splitexp of bf16 in SIMD, full chunks only: the same bits as p_splitexp.h.
+#include "kernels/simd/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/simd/splitexp_bodies.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "hwy/highway.h"
+#include "kernels/simd/bits-inl.h"
+#include "kernels/simd/bodies.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kvasir::simd {
+namespace HWY_NAMESPACE {
+#if HWY_TARGET == HWY_SCALAR
+
+bool EncodeChunk(const uint8_t*, uint8_t*, uint8_t*, SplitChunk&) { return false; }
+bool DecodeChunk(const uint8_t*, const SplitChunk&, uint8_t*) { return false; }
+
+#else
+
+using LanesFull8 = hn::ScalableTag<uint8_t>;
+using LanesFull16 = hn::RepartitionToWide<LanesFull8>;
+using VecFull8 = hn::VFromD<LanesFull8>;
+using VecFull16 = hn::VFromD<LanesFull16>;
+
+HWY_INLINE VecFull16 Load16s(const uint8_t* p) { return hn::BitCast(LanesFull16(), hn::LoadU(LanesFull8(), p)); }
+HWY_INLINE VecFull8 U8(uint32_t v) { return hn::Set(LanesFull8(), static_cast<uint8_t>(v)); }
+
+/// The greatest exponent of a chunk: signs do not matter, mantissas only below it.
+HWY_INLINE uint32_t GreatestExponent(const uint8_t* in) {
+  const LanesFull16 d;
+  const size_t n = hn::Lanes(d);
+  const VecFull16 magnitude = hn::Set(d, 0x7F80);
+  VecFull16 a = hn::Zero(d), b = a;
+  for (size_t i = 0; i < kSplitChunk; i += 2 * n) {
+    a = hn::Max(a, hn::And(Load16s(in + 2 * i), magnitude));
+    b = hn::Max(b, hn::And(Load16s(in + 2 * (i + n)), magnitude));
+  }
+  return hn::GetLane(hn::MaxOfLanes(d, hn::Max(a, b))) >> 7;
+}
+
+bool EncodeChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& chunk) {
+  const LanesFull8 d;
+  const LanesFull16 d16;
+  const hn::Half<LanesFull8> half;
+  const size_t n = hn::Lanes(d);
+  const uint32_t top = GreatestExponent(in);
+  const VecFull8 tops = U8(top), last = U8(15);
+  uint32_t escapes = 0;
+  for (size_t i = 0; i < kSplitChunk; i += n) {
+    const VecFull16 a = Load16s(in + 2 * i), b = Load16s(in + 2 * i + n);
+    const VecFull8 low = hn::ConcatEven(d, hn::BitCast(d, b), hn::BitCast(d, a));
+    const VecFull8 high = hn::ConcatOdd(d, hn::BitCast(d, b), hn::BitCast(d, a));
+    hn::StoreU(hn::Or(hn::And(high, U8(0x80)), hn::And(low, U8(0x7F))), d, fixed + i);
+    const VecFull8 exponent = hn::Or(hn::Add(high, high), hn::ShiftRight<7>(low));
+    const VecFull8 below = hn::SaturatedSub(tops, exponent);
+    const VecFull8 code = hn::Min(below, last);
+    const auto pairs = hn::BitCast(d16, code);
+    const auto joined = hn::And(hn::Or(pairs, hn::ShiftRight<4>(pairs)), hn::Set(d16, 0xFF));
+    hn::StoreU(hn::TruncateTo(half, joined), half, fixed + kSplitChunk + i / 2);
+    // No exponent is above the top: an escape is at least 15 below it and not zero.
+    const auto escape = hn::And(hn::Eq(code, last), hn::Ne(exponent, hn::Zero(d)));
+    if (HWY_LIKELY(hn::AllFalse(d, escape))) continue;
+    for (size_t j = i; j < i + n; ++j) {
+      const uint32_t e = (Load16(in + 2 * j) >> 7) & 0xFF;
+      if (e == 0 || e + 15 > top) continue;
+      Store16(tail, static_cast<uint32_t>(j));
+      tail[2] = static_cast<uint8_t>(e);
+      tail += kSplitEscapeBytes;
+      ++escapes;
+    }
+    if (escapes > kSplitFewEscapes) return false;
+  }
+  chunk = {static_cast<uint8_t>(top), 0, static_cast<uint16_t>(escapes)};
+  return true;
+}
+
+bool DecodeChunk(const uint8_t* fixed, const SplitChunk& chunk, uint8_t* out) {
+  const LanesFull8 d;
+  const LanesFull16 d16;
+  const size_t n = hn::Lanes(d);
+  // Both halves of the 16 exponents the codes stand for, as they lie in the two bytes of a value.
+  alignas(64) uint8_t upper[16], lower[16];
+  for (uint32_t c = 0; c < 16; ++c) {
+    const uint32_t exponent = WindowExponent(SplitFormat(), chunk.top, c);
+    upper[c] = static_cast<uint8_t>(exponent >> 1);
+    lower[c] = static_cast<uint8_t>(exponent << 7);
+  }
+  const VecFull8 uppers = hn::LoadDup128(d, upper), lowers = hn::LoadDup128(d, lower);
+  for (size_t i = 0; i < kSplitChunk; i += n) {
+    const auto bytes = hn::PromoteTo(d16, hn::LoadU(hn::Half<LanesFull8>(), fixed + kSplitChunk + i / 2));
+    const VecFull8 code = hn::BitCast(d, hn::And(hn::Or(bytes, hn::ShiftLeft<4>(bytes)), hn::Set(d16, 0x0F0F)));
+    const VecFull8 rest = hn::LoadU(d, fixed + i);
+    const VecFull8 high = hn::Or(hn::And(rest, U8(0x80)), hn::TableLookupBytes(uppers, code));
+    const VecFull8 low = hn::Or(hn::And(rest, U8(0x7F)), hn::TableLookupBytes(lowers, code));
+    hn::StoreInterleaved2(low, high, d, out + 2 * i);
+  }
+  return true;
+}
+
+#endif  // HWY_SCALAR
+
+}  // namespace HWY_NAMESPACE
+}  // namespace kvasir::simd
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace kvasir::simd {
+
+HWY_EXPORT(EncodeChunk);
+HWY_EXPORT(DecodeChunk);
+
+std::string TargetName() {
+  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
+  return hwy::TargetName(usable & -usable);  // a lower bit is a better target
+}
+
+bool EncodeSplitChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& chunk) {
+  return HWY_DYNAMIC_DISPATCH(EncodeChunk)(in, fixed, tail, chunk);
+}
+
+bool DecodeSplitChunk(const uint8_t* fixed, const SplitChunk& chunk, uint8_t* out) {
+  return HWY_DYNAMIC_DISPATCH(DecodeChunk)(fixed, chunk, out);
+}
+
+}  // namespace kvasir::simd
+#endif
