@@ -33,7 +33,7 @@ struct SsdOptions {
   uint64_t bytes_max = 20ull << 30;          ///< segments together never exceed it
   uint64_t segment_bytes = 64ull << 20;      ///< at most bytes_max / 4
   uint32_t disk_threads = 2;
-  uint32_t queued_max = 4096;                ///< operations waiting; more are ResourceExhausted
+  uint32_t queued_max = 4096;                ///< reads, and writes, that may wait; more are ResourceExhausted
   Duration group_commit = std::chrono::milliseconds(2);  ///< durable appends gather this long (0 = not at all)
   bool sync = true;                          ///< false only in benchmarks
 };
@@ -76,7 +76,8 @@ struct SsdStatus {
   std::string io;             ///< "io_uring, O_DIRECT", "pwrite, O_DIRECT", "pwrite, buffered"
 };
 
-/// Thread safe. Answers come exactly once, on a thread of the tier: post to your Loop.
+/// Thread safe. Answers come exactly once, on a thread of the tier: post to your Loop. One exception: what queued_max
+/// refuses is answered before the call returns, since a queue of refusals would have no bound.
 class SsdTier {
  public:
   struct Recovered {
@@ -84,6 +85,7 @@ class SsdTier {
     std::vector<NamedValue> values;
     uint64_t dropped = 0;      ///< entries whose bytes did not answer to them: counted, freed
     uint64_t generation_max = 0;
+    std::string note;          ///< what was repaired or set aside, for the log; empty = nothing
   };
   /// Opens or makes the directory, replays the index, checks each entry against its segment's length and header (frames
   /// are checked when they are read), frees the rest. InvalidArgument / FailedPrecondition / Unavailable name the

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// SsdHealth: whether the tier may still write, and what a failed disk operation means.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "store/tiers/disk_io.h"
+#include "transport/sync.h"
+
+namespace kvasir {
+
+/// Goes from well to failed once, and never back: after a failed fsync nobody knows what the device holds, and asking
+/// again would answer "fine" for pages that the kernel has thrown away. Thread safe.
+class SsdHealth {
+ public:
+  /// The first cause is kept.
+  void Fail(std::string cause);
+  /// Unavailable with the cause once failed.
+  absl::Status Check() const;
+  /// Empty while well.
+  std::string cause() const;
+
+ private:
+  mutable Mutex mutex_;
+  std::string cause_ ABSL_GUARDED_BY(mutex_);
+};
+
+/// What became of an operation. OK when all of it was done; ResourceExhausted when space ran out (or less was written
+/// than asked); else Unavailable, and `health` fails: a device that refuses writes is written no more.
+absl::Status WriteOutcome(const DiskOp& op, SsdHealth& health);
+
+/// DataLoss names errno or the missing bytes. A failed read says nothing of other reads.
+absl::Status ReadOutcome(const DiskOp& op);
+
+}  // namespace kvasir

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// RocksDB behind SsdIndex; the only file that sees its headers.
+//
+//   'p' key(32) view(32) layer_group(2, big endian) head_group(2, big endian) -> PartRecord
+//   'v' name                                                                   -> value
+#include "store/tiers/ssd_index.h"
+
+#include <rocksdb/db.h>
+#include <rocksdb/options.h>
+#include <rocksdb/write_batch.h>
+
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+
+namespace kvasir {
+namespace {
+
+constexpr char kPartPrefix = 'p';
+constexpr char kValuePrefix = 'v';
+constexpr size_t kPartKeyBytes = 1 + 32 + 32 + 2 + 2;
+constexpr uint32_t kPartRecordVersion = 1;
+constexpr size_t kMemtableBytes = 8u << 20;
+constexpr int kOpenFilesMax = 256;
+
+/// As stored. Little endian; RocksDB's block checksums guard it.
+struct PartRecord {
+  uint32_t version = kPartRecordVersion;
+  uint32_t durable = 0;  ///< 0 or 1
+  uint8_t parent[32] = {};
+  uint8_t domain[32] = {};
+  uint8_t namespace_digest[32] = {};
+  uint32_t shard = 0;
+  uint32_t block_index = 0;
+  uint32_t token_count = 0;
+  uint32_t frames_offset = 0;
+  uint64_t bytes = 0;
+  uint64_t generation = 0;
+  uint32_t segment = 0;
+  uint32_t incarnation = 0;
+  uint64_t offset = 0;
+};
+static_assert(sizeof(PartRecord) == 152 && alignof(PartRecord) == 8);
+
+std::string PartKey(const PartId& id) {
+  std::string key(1, kPartPrefix);
+  key.reserve(kPartKeyBytes);
+  key.append(id.key.view());
+  key.append(id.view.view());
+  for (uint16_t group : {id.layer_group, id.head_group}) {
+    key.push_back(static_cast<char>(group >> 8));
+    key.push_back(static_cast<char>(group & 0xff));
+  }
+  return key;
+}
+
+PartId ParsePartKey(const char* key) {
+  PartId id;
+  std::memcpy(id.key.bytes.data(), key + 1, 32);
+  std::memcpy(id.view.bytes.data(), key + 33, 32);
+  const auto group = [key](size_t at) {
+    return static_cast<uint16_t>(static_cast<uint8_t>(key[at]) << 8 | static_cast<uint8_t>(key[at + 1]));
+  };
+  id.layer_group = group(65);
+  id.head_group = group(67);
+  return id;
+}
+
+PartRecord ToRecord(const IndexedPart& part) {
+  PartRecord record;
+  record.durable = part.durable ? 1 : 0;
+  std::memcpy(record.parent, part.meta.parent.bytes.data(), 32);
+  std::memcpy(record.domain, part.meta.domain.bytes.data(), 32);
+  std::memcpy(record.namespace_digest, part.meta.ns.bytes.data(), 32);
+  record.shard = part.meta.shard;
+  record.block_index = part.meta.block_index;
+  record.token_count = part.meta.token_count;
+  record.frames_offset = part.meta.frames_offset;
+  record.bytes = part.meta.bytes;
+  record.generation = part.meta.generation;
+  record.segment = part.location.segment;
+  record.incarnation = part.location.incarnation;
+  record.offset = part.location.offset;
+  return record;
+}
+
+/// False when the entry is not of this version's shape.
+bool FromEntry(const rocksdb::Slice& key, const rocksdb::Slice& value, IndexedPart* part) {
+  PartRecord record;
+  if (key.size() != kPartKeyBytes || value.size() != sizeof record) return false;
+  std::memcpy(&record, value.data(), sizeof record);
+  if (record.version != kPartRecordVersion || record.durable > 1) return false;
+  part->meta.id = ParsePartKey(key.data());
+  std::memcpy(part->meta.parent.bytes.data(), record.parent, 32);
+  std::memcpy(part->meta.domain.bytes.data(), record.domain, 32);
+  std::memcpy(part->meta.ns.bytes.data(), record.namespace_digest, 32);
+  part->meta.shard = record.shard;
+  part->meta.block_index = record.block_index;
+  part->meta.token_count = record.token_count;
+  part->meta.frames_offset = record.frames_offset;
+  part->meta.bytes = record.bytes;
+  part->meta.generation = record.generation;
+  part->location = SsdLocation{record.segment, record.incarnation, record.offset};
+  part->durable = record.durable == 1;
+  return true;
+}
+
+absl::Status ToStatus(const std::string& path, const rocksdb::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string message = absl::StrCat("SSD index ", path, ": ", status.ToString());
+  if (status.IsNoSpace()) return absl::ResourceExhaustedError(message);
+  return status.IsCorruption() ? absl::DataLossError(message) : absl::UnavailableError(message);
+}
+
+/// What only damage explains. A missing file is damage too: nobody but the index removes its files.
+bool IsDamage(const rocksdb::Status& status) {
+  return status.IsCorruption() || status.IsPathNotFound() || status.IsNotFound() || status.IsInvalidArgument();
+}
+
+rocksdb::Options IndexOptions() {
+  rocksdb::Options options;
+  options.create_if_missing = true;
+  options.paranoid_checks = true;
+  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;  // a torn tail is what a power loss leaves
+  options.write_buffer_size = kMemtableBytes;
+  options.max_write_buffer_number = 3;
+  options.max_background_jobs = 2;
+  options.max_open_files = kOpenFilesMax;
+  options.compression = rocksdb::kNoCompression;  // digests do not compress
+  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  options.keep_log_file_num = 2;
+  options.max_log_file_size = 1u << 20;
+  options.stats_dump_period_sec = 0;
+  options.stats_persist_period_sec = 0;
+  return options;
+}
+
+class RocksIndex final : public SsdIndex {
+ public:
+  RocksIndex(std::string path, std::unique_ptr<rocksdb::DB> db) : path_(std::move(path)), db_(std::move(db)) {}
+  ~RocksIndex() override {
+    db_->SyncWAL().PermitUncheckedError();  // best effort: what was promised was synced already
+    db_->Close().PermitUncheckedError();
+  }
+
+  absl::Status Write(const Batch& batch, bool sync) override {
+    rocksdb::WriteBatch writes;
+    rocksdb::Status status;
+    const auto keep = [&status](rocksdb::Status step) {
+      if (status.ok()) status = std::move(step);
+    };
+    for (const PartId& id : batch.erased) keep(writes.Delete(PartKey(id)));
+    for (const std::string& key : batch.erased_keys) keep(writes.Delete(key));
+    for (const IndexedPart& part : batch.put) {
+      const PartRecord record = ToRecord(part);
+      keep(writes.Put(PartKey(part.meta.id), rocksdb::Slice(reinterpret_cast<const char*>(&record), sizeof record)));
+    }
+    for (const NamedValue& value : batch.values) keep(writes.Put(kValuePrefix + value.name, value.value));
+    rocksdb::WriteOptions options;
+    options.sync = sync;
+    if (status.ok()) status = db_->Write(options, &writes);
+    return ToStatus(path_, status);
+  }
+
+  rocksdb::Status ReadAll(Contents* contents) {
+    rocksdb::ReadOptions options;
+    options.fill_cache = false;
+    std::unique_ptr<rocksdb::Iterator> entry(db_->NewIterator(options));
+    for (entry->SeekToFirst(); entry->Valid(); entry->Next()) {
+      const rocksdb::Slice key = entry->key();
+      IndexedPart part;
+      if (!key.empty() && key[0] == kValuePrefix) {
+        contents->values.push_back({std::string(key.data() + 1, key.size() - 1), entry->value().ToString()});
+      } else if (FromEntry(key, entry->value(), &part)) {
+        contents->parts.push_back(part);
+      } else {
+        contents->malformed.push_back(key.ToString());
+      }
+    }
+    return entry->status();
+  }
+
+ private:
+  std::string path_;
+  std::unique_ptr<rocksdb::DB> db_;
+};
+
+rocksdb::Status OpenAndRead(const std::string& path, SsdIndex::Access access, SsdIndex::Contents* contents,
+                            std::unique_ptr<SsdIndex>* index) {
+  *contents = {};
+  rocksdb::DB* raw = nullptr;
+  const rocksdb::Status opened = access == SsdIndex::Access::kWrite
+                                     ? rocksdb::DB::Open(IndexOptions(), path, &raw)
+                                     : rocksdb::DB::OpenForReadOnly(IndexOptions(), path, &raw);
+  if (!opened.ok()) return opened;
+  auto made = std::make_unique<RocksIndex>(path, std::unique_ptr<rocksdb::DB>(raw));
+  rocksdb::Status read = made->ReadAll(contents);
+  if (read.ok()) *index = std::move(made);
+  return read;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SsdIndex>> SsdIndex::Open(const std::string& path, Access access, Contents* contents) {
+  std::unique_ptr<SsdIndex> index;
+  const rocksdb::Status first = OpenAndRead(path, access, contents, &index);
+  if (first.ok()) return index;
+  if (access == Access::kRead || !IsDamage(first)) return ToStatus(path, first);
+
+  // Repair may bring back entries that were dropped; recovery holds each against the bytes it points to.
+  rocksdb::Status status = rocksdb::RepairDB(path, IndexOptions());
+  if (status.ok()) status = OpenAndRead(path, access, contents, &index);
+  if (status.ok()) {
+    contents->note = absl::StrCat("the index was damaged and has been repaired (", first.ToString(), ")");
+    return index;
+  }
+  const std::string aside = path + ".damaged";
+  std::error_code error;
+  std::filesystem::remove_all(aside, error);
+  std::filesystem::rename(path, aside, error);
+  if (error) return ToStatus(path, first);
+  status = OpenAndRead(path, access, contents, &index);
+  if (!status.ok()) return ToStatus(path, status);
+  contents->note = absl::StrCat("the index was damaged beyond repair and is now ", aside,
+                                "; the tier starts empty (", first.ToString(), ")");
+  return index;
+}
+
+}  // namespace kvasir

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// Queues and threads of the SSD tier.
+#include "store/tiers/ssd_tier_impl.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "store/tiers/ssd_reader.h"
+
+namespace kvasir {
+namespace {
+
+constexpr size_t kReadsAtOnce = 16;         ///< a reader takes no more than its share, and at most this
+constexpr uint32_t kDiskThreadsMax = 64;
+
+absl::Status Closing() { return absl::UnavailableError("SSD tier is closing"); }
+
+}  // namespace
+
+SsdTierImpl::SsdTierImpl(const SsdOptions& options, House house)
+    : options_(options), readers_(std::clamp(options.disk_threads, 1u, kDiskThreadsMax)), house_(std::move(house)) {
+  threads_.emplace_back([this] { WriteLoop(); });
+  pthread_setname_np(threads_.back().native_handle(), "kvasir-ssd-w");
+  for (uint32_t i = 0; i < readers_; ++i) {
+    threads_.emplace_back([this] { ReadLoop(); });
+    pthread_setname_np(threads_.back().native_handle(), "kvasir-ssd-r");
+  }
+}
+
+SsdTierImpl::~SsdTierImpl() {
+  {
+    MutexLock lock(mutex_);
+    closing_ = true;
+    writes_ready_.NotifyAll();
+    reads_ready_.NotifyAll();
+  }
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void SsdTierImpl::Append(const PartMeta& meta, std::span<const std::byte> bytes, bool durable,
+                         absl::AnyInvocable<void(absl::StatusOr<SsdLocation>)> done) {
+  WriteOp op = AppendOp{meta, bytes, durable, std::move(done)};
+  if (EnqueueWrite(op)) return;
+  std::get<AppendOp>(op).done(absl::ResourceExhaustedError(absl::StrCat("SSD: queued_max ", options_.queued_max, " writes wait")));
+}
+
+void SsdTierImpl::Read(const SsdLocation& location, std::span<std::byte> into, absl::AnyInvocable<void(absl::Status)> done) {
+  {
+    MutexLock lock(mutex_);
+    if (reads_.size() < options_.queued_max) {
+      reads_.push_back({location, into, std::move(done)});
+      reads_ready_.NotifyOne();
+      return;
+    }
+  }
+  done(absl::ResourceExhaustedError(absl::StrCat("SSD: queued_max ", options_.queued_max, " reads wait")));
+}
+
+void SsdTierImpl::Drop(std::span<const std::pair<PartId, SsdLocation>> parts) {
+  if (parts.empty()) return;
+  MutexLock lock(mutex_);
+  // Drops have no answer to refuse with: they join the one before, and are bounded by the parts there are.
+  DropOp* last = writes_.empty() ? nullptr : std::get_if<DropOp>(&writes_.back());
+  if (last == nullptr) last = &std::get<DropOp>(writes_.emplace_back(DropOp{}));
+  last->parts.insert(last->parts.end(), parts.begin(), parts.end());
+  writes_ready_.NotifyOne();
+}
+
+void SsdTierImpl::OnEvicted(std::function<void(std::vector<PartId>)> callback) {
+  house_.writer->OnEvicted(std::move(callback));
+}
+
+void SsdTierImpl::PutValue(NamedValue value, absl::AnyInvocable<void(absl::Status)> done) {
+  WriteOp op = ValueOp{std::move(value), std::move(done)};
+  if (EnqueueWrite(op)) return;
+  std::get<ValueOp>(op).done(absl::ResourceExhaustedError(absl::StrCat("SSD: queued_max ", options_.queued_max, " writes wait")));
+}
+
+SsdStatus SsdTierImpl::Status() const {
+  const SegmentTable::Totals totals = house_.segments->totals();
+  SsdStatus status;
+  status.capacity = house_.limits.bytes_max;
+  status.used = totals.used;
+  status.live = totals.live;
+  status.parts = house_.writer->parts();
+  status.segments = totals.count;
+  status.cause = house_.health->cause();
+  status.read_only = !status.cause.empty();
+  status.io = house_.disk->Name() + (house_.direct ? ", O_DIRECT" : ", buffered");
+  return status;
+}
+
+/// False: the queue is full, and `op` still the caller's.
+bool SsdTierImpl::EnqueueWrite(WriteOp& op) {
+  MutexLock lock(mutex_);
+  if (writes_.size() >= options_.queued_max) return false;
+  writes_.push_back(std::move(op));
+  writes_ready_.NotifyOne();
+  return true;
+}
+
+/// The next operation; none when the queue is empty and, with `wait`, the tier closes.
+std::optional<WriteOp> SsdTierImpl::NextWrite(bool wait) {
+  MutexLock lock(mutex_);
+  while (wait && writes_.empty() && !closing_) writes_ready_.Wait(mutex_);
+  if (writes_.empty()) return std::nullopt;
+  WriteOp op = std::move(writes_.front());
+  writes_.pop_front();
+  return op;
+}
+
+/// Some of the waiting reads; none only when the tier closes.
+std::vector<ReadOp> SsdTierImpl::NextReads() {
+  MutexLock lock(mutex_);
+  while (reads_.empty() && !closing_) reads_ready_.Wait(mutex_);
+  const size_t share = (reads_.size() + readers_ - 1) / readers_;
+  std::vector<ReadOp> taken;
+  for (size_t count = std::min(share, kReadsAtOnce); count > 0; --count) {
+    taken.push_back(std::move(reads_.front()));
+    reads_.pop_front();
+  }
+  return taken;
+}
+
+void SsdTierImpl::WriteLoop() {
+  while (std::optional<WriteOp> op = NextWrite(true)) {
+    TakeOrRefuse(*std::move(op));
+    GatherCompany();
+    if (house_.writer->gathers_durable() && !house_.writer->full() && !closing() && options_.group_commit > Duration::zero()) {
+      // One sync for all that arrives meanwhile; callers of durable appends asked for safety, not for haste.
+      std::this_thread::sleep_for(options_.group_commit);
+      GatherCompany();
+    }
+    house_.writer->Commit();
+  }
+}
+
+void SsdTierImpl::GatherCompany() {
+  while (std::optional<WriteOp> op = NextWrite(false)) TakeOrRefuse(*std::move(op));
+}
+
+void SsdTierImpl::TakeOrRefuse(WriteOp op) {
+  if (!closing() || std::holds_alternative<DropOp>(op)) {
+    house_.writer->Take(std::move(op));
+  } else if (auto* append = std::get_if<AppendOp>(&op)) {
+    append->done(Closing());
+  } else {
+    std::get<ValueOp>(op).done(Closing());
+  }
+}
+
+void SsdTierImpl::ReadLoop() {
+  SsdReader reader(house_.direct, *house_.disk, *house_.segments);
+  for (;;) {
+    std::vector<ReadOp> reads = NextReads();
+    if (reads.empty()) return;
+    if (!closing()) {
+      reader.Run(std::move(reads));
+      continue;
+    }
+    for (ReadOp& read : reads) read.done(Closing());
+  }
+}
+
+bool SsdTierImpl::closing() const {
+  MutexLock lock(mutex_);
+  return closing_;
+}
+
+}  // namespace kvasir

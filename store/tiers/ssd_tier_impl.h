@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// SsdTierImpl: the queues and threads of an SSD tier: one writer, disk_threads readers. A caller's thread only appends to
+// a queue. Internal to store/tiers; its tests open it with a disk of their own.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "store/tiers/disk_io.h"
+#include "store/tiers/ssd_directory.h"
+#include "store/tiers/ssd_health.h"
+#include "store/tiers/ssd_index.h"
+#include "store/tiers/ssd_ops.h"
+#include "store/tiers/ssd_segments.h"
+#include "store/tiers/ssd_tier.h"
+#include "store/tiers/ssd_writer.h"
+#include "transport/sync.h"
+
+namespace kvasir {
+
+/// As SsdTier::Open, but every operation on segments goes through `disk`.
+absl::StatusOr<std::unique_ptr<SsdTier>> OpenWithDisk(const SsdOptions& options, std::unique_ptr<DiskIo> disk,
+                                                      SsdTier::Recovered* recovered);
+
+class SsdTierImpl final : public SsdTier {
+ public:
+  /// What outlives the threads, in the order it is made. Held by pointers: the parts refer to each other.
+  struct House {
+    std::unique_ptr<SsdDirectory> directory;
+    std::unique_ptr<DiskIo> disk;
+    std::unique_ptr<SsdHealth> health;
+    std::unique_ptr<SsdIndex> index;
+    std::unique_ptr<SegmentTable> segments;
+    std::unique_ptr<SsdWriter> writer;
+    bool direct = false;
+    SegmentLimits limits;
+  };
+
+  SsdTierImpl(const SsdOptions& options, House house);
+  /// Carries out what is begun and queued drops; answers Unavailable to the rest.
+  ~SsdTierImpl() override;
+
+  void Append(const PartMeta& meta, std::span<const std::byte> bytes, bool durable,
+              absl::AnyInvocable<void(absl::StatusOr<SsdLocation>)> done) override;
+  void Read(const SsdLocation& location, std::span<std::byte> into, absl::AnyInvocable<void(absl::Status)> done) override;
+  void Drop(std::span<const std::pair<PartId, SsdLocation>> parts) override;
+  void OnEvicted(std::function<void(std::vector<PartId>)> callback) override;
+  void PutValue(NamedValue value, absl::AnyInvocable<void(absl::Status)> done) override;
+  SsdStatus Status() const override;
+
+ private:
+  bool EnqueueWrite(WriteOp& op);
+  std::optional<WriteOp> NextWrite(bool wait);
+  std::vector<ReadOp> NextReads();
+  void WriteLoop();
+  void GatherCompany();
+  void ReadLoop();
+  void TakeOrRefuse(WriteOp op);
+  bool closing() const;
+
+  const SsdOptions options_;
+  const uint32_t readers_;
+  House house_;
+  mutable Mutex mutex_;
+  CondVar writes_ready_;
+  CondVar reads_ready_;
+  std::deque<WriteOp> writes_ ABSL_GUARDED_BY(mutex_);
+  std::deque<ReadOp> reads_ ABSL_GUARDED_BY(mutex_);
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace kvasir
