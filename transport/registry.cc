@@ -16,6 +16,7 @@ struct Backend {
 };
 
 constexpr Backend kBackends[] = {
+    {"shm", MakeShmTransport},
     {"tcp", MakeTcpTransport},
     {"loopback", MakeLoopbackTransport},
 };
