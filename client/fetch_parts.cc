@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// A fetch's parts: pulling, checking, unpacking.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/fetch.h"
+
+namespace kvasir::client {
+
+absl::StatusOr<bool> Fetch::PullNext() {
+  if (finished_ || !planned_ || ready_.empty()) return false;
+  const Turn turn = *ready_.begin();
+  BlockState& block = At(turn.block);
+  PartState& part = block.parts[turn.part];
+  Arena& arena = desk_.staging.fetches();
+  if (part.grant.bytes > arena.size()) {
+    ready_.erase(ready_.begin());
+    FailBlock(turn.block, Miss::kUnavailable,
+              absl::ResourceExhaustedError(absl::StrCat("a part of ", part.grant.bytes, " bytes does not fit into half of ",
+                                                        "staging_bytes")));
+    return true;
+  }
+  const std::optional<Slot> slot = arena.Allocate(part.grant.bytes);
+  if (!slot) return absl::ResourceExhaustedError("staging");
+  ready_.erase(ready_.begin());
+  part.slot = *slot;
+  ++block.under_way;
+  const bool whole = part.first_layer == part.cell.first_layer && part.layers == part.cell.layers;
+  if (whole) {
+    Pull(turn, 0, part.grant.bytes, &Fetch::Landed);
+  } else {
+    Pull(turn, 0, part.grant.frames_offset, &Fetch::HeadLanded);
+  }
+  return true;
+}
+
+/// Brings bytes of a part to their place in its slot, then calls `landed`. The slot is given back here when that fails:
+/// at once, or when the transport releases it.
+void Fetch::Pull(const Turn& turn, uint64_t offset, uint64_t bytes, void (Fetch::*landed)(const Turn&)) {
+  BlockState& block = At(turn.block);
+  PartState& part = block.parts[turn.part];
+  const std::shared_ptr<Path> path = block.held.lease->path();
+  absl::StatusOr<RemoteSpan> remote = RemoteSpan::Decode(part.grant.grant);
+  auto failed = [self = shared_from_this(), turn](Miss cause, const absl::Status& status) {
+    --self->At(turn.block).under_way;
+    self->FailBlock(turn.block, cause, status);
+    self->BlockQuiet(turn.block);
+  };
+  if (!path->up() || !remote.ok() || remote->length != part.grant.bytes) {
+    desk_.staging.fetches().Free(part.slot);
+    if (!path->up()) return failed(Miss::kUnavailable, absl::UnavailableError("the connection ended"));
+    return failed(Miss::kHeader, absl::DataLossError("a grant that does not cover its part"));
+  }
+  const Piece piece{desk_.staging.Bytes(part.slot).subspan(offset, bytes), remote->Slice(offset, bytes)};
+  const Instant begin = desk_.loop.Now();
+  const Instant until = std::min(order_.deadline, begin + desk_.options.call_deadline);
+  auto done = [self = shared_from_this(), turn, bytes, begin, until, landed, failed, path, slot = part.slot](PullResult result) {
+    if (result.status.ok()) {
+      self->moved_bytes_ += bytes;
+      self->desk_.Trace({.what = "pull", .block = turn.block, .layer = turn.layer, .begin = begin,
+                         .end = self->desk_.loop.Now(), .bytes = bytes});
+      return (self.get()->*landed)(turn);
+    }
+    if (!result.quarantined) self->desk_.staging.fetches().Free(slot);
+    const bool late = self->desk_.loop.Now() >= self->order_.deadline;
+    const bool silent = absl::IsDeadlineExceeded(result.status) && until < self->order_.deadline;
+    failed(late ? Miss::kLate : Miss::kUnavailable, result.status);
+    if (silent && path->up()) path->link->Fail(result.status);
+  };
+  auto released = [&desk = desk_, slot = part.slot] { desk.staging.fetches().Free(slot); };
+  path->connection->Pull({&piece, 1}, until, std::move(done), std::move(released));
+}
+
+/// What landed may still be anything: it is checked against what was asked for.
+absl::Status Fetch::CheckHeader(const BlockState& block, PartState& part, uint64_t landed_bytes) {
+  const CompiledView& view = *block.held.view;
+  PartExpectation expect;
+  expect.id = {.key = (*order_.request.chain)[block.held.block], .view = view.digest,
+               .layer_group = part.grant.layer_group, .head_group = part.grant.head_group};
+  expect.ns = desk_.ns_digest;
+  expect.generation = part.grant.generation;
+  absl::StatusOr<PartFrame> frame = ParsePart(desk_.staging.Bytes(part.slot).first(landed_bytes), expect);
+  if (!frame.ok()) return frame.status();
+  const PartHeader& header = frame->header;
+  const bool same_cell = header.first_layer == part.cell.first_layer && header.layers == part.cell.layers &&
+                         header.first_head == part.cell.first_head && header.heads == part.cell.heads &&
+                         header.token_count == part.cell.tokens;
+  if (!same_cell) return absl::DataLossError("the header names another rectangle");
+  if (frame->spec != view.view.spec) return absl::DataLossError("the part was made by another spec");
+  if (frame->directory.size() != FrameCount(desk_.options.ns.layout, part.cell)) return absl::DataLossError("frame_count");
+  if (frame->frames_offset != part.grant.frames_offset || frame->total_bytes != part.grant.bytes) {
+    return absl::DataLossError("the part has another length than its grant");
+  }
+  const Result<bool> directory = CheckDirectory(frame->directory, header.frames_bytes);
+  if (!directory.ok()) return absl::DataLossError(directory.error().message);
+  part.frame = *std::move(frame);
+  return absl::OkStatus();
+}
+
+/// Frees the slot and counts the part's work as ended.
+void Fetch::DropPart(const Turn& turn, Miss cause, const absl::Status& why) {
+  BlockState& block = At(turn.block);
+  desk_.staging.fetches().Free(block.parts[turn.part].slot);
+  --block.under_way;
+  if (cause != Miss::kNone) FailBlock(turn.block, cause, why);
+  BlockQuiet(turn.block);
+}
+
+/// Nobody waits for this part any more.
+bool Fetch::Idle(const Turn& turn) { return finished_ || beyond(turn.block) || At(turn.block).failed != Miss::kNone; }
+
+void Fetch::HeadLanded(const Turn& turn) {
+  BlockState& block = At(turn.block);
+  PartState& part = block.parts[turn.part];
+  if (Idle(turn)) return DropPart(turn, Miss::kNone, {});
+  const absl::Status status = CheckHeader(block, part, part.grant.frames_offset);
+  if (!status.ok()) return DropPart(turn, Miss::kHeader, status);
+  const auto [begin, end] = FrameRange(part);
+  Pull(turn, part.grant.frames_offset + begin, end - begin, &Fetch::FramesLanded);
+}
+
+void Fetch::Landed(const Turn& turn) {
+  BlockState& block = At(turn.block);
+  PartState& part = block.parts[turn.part];
+  if (Idle(turn)) return DropPart(turn, Miss::kNone, {});
+  const absl::Status status = CheckHeader(block, part, part.grant.bytes);
+  if (!status.ok()) return DropPart(turn, Miss::kHeader, status);
+  FramesLanded(turn);
+}
+
+/// Bytes [first, second) of the frame area that hold the layers to bring: frames are layer-major.
+std::pair<uint64_t, uint64_t> Fetch::FrameRange(const PartState& part) const {
+  const KvLayout& layout = desk_.options.ns.layout;
+  const std::vector<FrameEntry>& directory = part.frame.directory;
+  const uint32_t first = FrameIndex(layout, part.cell, part.first_layer, KvTensor::kKey);
+  const uint32_t last = first + part.layers * layout.tensors() - 1;
+  const uint64_t end = std::min<uint64_t>(AlignFrame(uint64_t{directory[last].offset} + directory[last].length),
+                                          part.frame.header.frames_bytes);
+  return {directory[first].offset, end};
+}
+
+void Fetch::FramesLanded(const Turn& turn) {
+  if (Idle(turn)) return DropPart(turn, Miss::kNone, {});
+  BlockState& block = At(turn.block);
+  PartState& part = block.parts[turn.part];
+  const auto [begin, end] = FrameRange(part);
+  const PagedCache& cache = *order_.request.cache;
+  UnpackJob job;
+  job.codec = block.held.view->codec;
+  job.cache = &cache;
+  job.pages = order_.request.pages;
+  job.part = part.cell;
+  job.first_layer = part.first_layer;
+  job.layers = part.layers;
+  job.first_head = std::max(part.cell.first_head, cache.first_head);
+  job.heads = std::min(part.cell.first_head + part.cell.heads, cache.first_head + cache.heads) - job.first_head;
+  job.directory = part.frame.directory;
+  job.frames = desk_.staging.Bytes(part.slot).subspan(part.grant.frames_offset + begin, end - begin);
+  job.frames_offset = begin;
+  ++jobs_;
+  const Instant started = desk_.loop.Now();
+  desk_.bench.Submit(std::move(job), order_.request.stream, order_.after,
+                     [self = shared_from_this(), turn, started](const absl::Status& status) {
+                       self->desk_.Trace({.what = "decode", .block = turn.block, .layer = turn.layer, .begin = started,
+                                          .end = self->desk_.loop.Now(), .bytes = 0});
+                       --self->jobs_;
+                       self->Unpacked(turn, status);
+                       self->MaybeFinish();
+                     });
+}
+
+void Fetch::Unpacked(const Turn& turn, const absl::Status& status) {
+  if (!status.ok()) return DropPart(turn, absl::IsDataLoss(status) ? Miss::kCrc : Miss::kUnavailable, status);
+  BlockState& block = At(turn.block);
+  const PartState& part = block.parts[turn.part];
+  for (uint32_t layer = part.first_layer; layer < part.first_layer + part.layers; ++layer) {
+    uint16_t& left = block.layer_left[layer - order_.slice.first_layer];
+    if (left == kInPlace || --left > 0) continue;
+    left = kInPlace;
+    --block.layers_left;
+    order_.gate->Raise(layer, turn.block - order_.request.first_block);
+  }
+  DropPart(turn, Miss::kNone, {});
+}
+
+}  // namespace kvasir::client

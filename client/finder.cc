@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+// Asking owners, and judging what they answer.
+#include "client/finder.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "store/api/part.h"
+
+namespace kvasir::client {
+
+/// What one Acquire asks.
+struct Finder::Group {
+  Owner owner;
+  bool last_resort = true;         // no block of it has another owner left
+  std::vector<AcquiredRun> runs;
+  Loop::TimerId timer = 0;
+  bool answered = false;
+};
+
+Finder::Finder(Desk& desk, Router& router, Wish wish, Handlers handlers)
+    : desk_(desk), router_(router), wish_(std::move(wish)), handlers_(std::move(handlers)), run_blocks_(router.run_blocks()),
+      gap_(wish_.first_block + wish_.blocks) {
+  // At least two owners are asked, so that a copy written while the first was away is found.
+  const uint32_t count = std::max(2u, desk_.options.replicas + 1);
+  asked_.resize(wish_.blocks);
+  for (uint32_t block = wish_.first_block; block < wish_.first_block + wish_.blocks; block += run_blocks_ - block % run_blocks_) {
+    owners_.push_back(router_.Owners(wish_.chain->RunKey(block, run_blocks_), count));
+  }
+}
+
+const std::vector<Owner>& Finder::OwnersOf(uint32_t block) const {
+  return owners_[block / run_blocks_ - wish_.first_block / run_blocks_];
+}
+
+bool Finder::MoreOwners(uint32_t block) const {
+  return asked_[block - wish_.first_block].next_owner < OwnersOf(block).size();
+}
+
+void Finder::Ask(const std::vector<uint32_t>& blocks) {
+  to_ask_.insert(to_ask_.end(), blocks.begin(), blocks.end());
+  if (std::exchange(flush_posted_, true)) return;
+  desk_.loop.Post([self = shared_from_this()] {
+    self->flush_posted_ = false;
+    if (!self->stopped_) self->Flush();
+  });
+}
+
+/// One Acquire per (node, shard), runs ascending.
+void Finder::Flush() {
+  std::vector<uint32_t> blocks = std::exchange(to_ask_, {});
+  std::sort(blocks.begin(), blocks.end());
+  std::map<std::pair<NodeLink*, uint32_t>, std::vector<std::shared_ptr<Group>>> groups;
+  size_t in_last = 0;  // blocks of the last group of the owner met last: bounded by kBlocksPerAcquireMax
+  for (const uint32_t block : blocks) {
+    if (block >= gap_) break;
+    Asked& asked = At(block);
+    const std::vector<Owner>& owners = OwnersOf(block);
+    while (asked.next_owner < owners.size() && owners[asked.next_owner].link->paused()) {
+      ++asked.next_owner;
+      asked.worst = Miss::kUnavailable;
+      asked.why = absl::UnavailableError("an owner failed a moment ago and is skipped");
+    }
+    if (asked.next_owner >= owners.size()) {
+      if (owners.empty()) asked.why = absl::UnavailableError("the cluster has no members");
+      gap_ = block;
+      handlers_.missing(block, asked.worst == Miss::kNone ? Miss::kUnavailable : asked.worst, asked.why);
+      break;
+    }
+    const Owner owner = owners[asked.next_owner++];
+    auto& list = groups[{owner.link, owner.shard}];
+    in_last = 0;
+    if (!list.empty()) for (const AcquiredRun& run : list.back()->runs) in_last += run.keys.size();
+    if (list.empty() || in_last >= kBlocksPerAcquireMax) {
+      list.push_back(std::make_shared<Group>());
+      list.back()->owner = owner;
+    }
+    Group& group = *list.back();
+    if (MoreOwners(block)) group.last_resort = false;
+    const bool continues = !group.runs.empty() && block % run_blocks_ != 0 &&
+                           group.runs.back().first_block + group.runs.back().keys.size() == block;
+    if (!continues) group.runs.push_back({.first_block = block, .keys = {}});
+    group.runs.back().keys.push_back((*wish_.chain)[block]);
+  }
+  if (stopped_) return;
+  for (auto& [where, list] : groups) groups_under_way_ += static_cast<uint32_t>(list.size());
+  for (auto& [where, list] : groups) {
+    for (auto& group : list) Send(std::move(group));
+  }
+  Settle();
+}
+
+void Finder::Send(std::shared_ptr<Group> group) {
+  const Instant now = desk_.loop.Now();
+  const Duration left = std::max(Duration::zero(), std::chrono::duration_cast<Duration>(wish_.deadline - now));
+  // A silent owner may not eat the time of the next one.
+  const Duration patience = std::min(desk_.options.call_deadline, group->last_resort ? left : left / 2);
+  const Instant until = now + patience;
+  auto self = shared_from_this();
+  group->timer = desk_.loop.At(until, [self, group] {
+    self->Answered(group, absl::DeadlineExceededError("an owner did not answer in time"), nullptr);
+  });
+  Owner owner = group->owner;
+  owner.link->PathTo(owner.shard, [self, group, until](absl::StatusOr<std::shared_ptr<Path>> path) {
+    if (!path.ok()) return self->Answered(group, path.status(), nullptr);
+    if (group->answered) return;
+    AcquireRequest request;
+    request.epoch = self->router_.epoch();
+    request.runs = group->runs;
+    request.accept = self->wish_.accept;
+    request.first_layer = self->wish_.slice.first_layer;
+    request.layers = self->wish_.slice.layers;
+    request.first_head = self->wish_.slice.first_head;
+    request.heads = self->wish_.slice.heads;
+    request.match_only = self->wish_.match_only;
+    request.deadline = std::chrono::duration_cast<Duration>(self->wish_.deadline - self->desk_.loop.Now());
+    (*path)->link->Acquire(*path, std::move(request), until, [self, group, path = *path](absl::StatusOr<AcquireReply> reply) {
+      self->Answered(group, std::move(reply), path);
+    });
+  });
+}
+
+void Finder::Answered(const std::shared_ptr<Group>& group, absl::StatusOr<AcquireReply> reply, const std::shared_ptr<Path>& path) {
+  if (std::exchange(group->answered, true) || stopped_) {
+    if (reply.ok() && reply->lease != 0) path->link->Release(path->shard, reply->lease);
+    return;
+  }
+  desk_.loop.Cancel(group->timer);
+  --groups_under_way_;
+  if (reply.ok()) {
+    TakeRuns(*group, *reply, path);
+  } else {
+    // A stale session or epoch is renewed by the link: the same owner is asked once more.
+    const bool again = absl::IsAborted(reply.status()) && !std::exchange(asked_again_after_abort_, true);
+    for (const AcquiredRun& run : group->runs) {
+      for (uint32_t i = 0; i < run.keys.size(); ++i) {
+        if (again) --At(run.first_block + i).next_owner;
+        NotHeld(run.first_block + i, Miss::kUnavailable, reply.status());
+      }
+    }
+  }
+  Settle();
+}
+
+void Finder::TakeRuns(Group& group, AcquireReply& reply, const std::shared_ptr<Path>& path) {
+  std::shared_ptr<Lease> lease;
+  if (reply.lease != 0 && !wish_.match_only) {
+    lease = std::make_shared<Lease>(desk_, path, reply.lease, reply.lease_for);
+    handlers_.leased(lease);
+  }
+  auto block = reply.blocks.begin();
+  for (size_t r = 0; r < group.runs.size(); ++r) {
+    const AcquiredRun& run = group.runs[r];
+    const uint32_t held = r < reply.held.size() ? std::min<uint32_t>(reply.held[r], static_cast<uint32_t>(run.keys.size())) : 0;
+    for (uint32_t i = 0; i < run.keys.size(); ++i) {
+      const uint32_t index = run.first_block + i;
+      if (stopped_) return;
+      if (i >= held) {
+        NotHeld(index, Miss::kAbsent, absl::NotFoundError(absl::StrCat("block ", index, " is not stored")));
+        continue;
+      }
+      HeldBlock found{index, nullptr, {}, nullptr};
+      if (!wish_.match_only) {
+        absl::Status status = lease != nullptr && block != reply.blocks.end() && block->block_index == index
+                                  ? absl::OkStatus()
+                                  : absl::DataLossError("an answer that does not name the blocks it claims");
+        absl::StatusOr<std::shared_ptr<const CompiledView>> view = status;
+        if (status.ok()) view = ViewOf(reply, *block);
+        if (view.ok()) status = CheckBlock(**view, *block);
+        if (!view.ok() || !status.ok()) {
+          NotHeld(index, Miss::kHeader, view.ok() ? status : view.status());
+          if (block != reply.blocks.end()) ++block;
+          continue;
+        }
+        found.view = *std::move(view);
+        found.parts = std::move(block->parts);
+        found.lease = lease;
+        ++block;
+      }
+      handlers_.held(std::move(found));
+    }
+  }
+}
+
+absl::StatusOr<std::shared_ptr<const CompiledView>> Finder::ViewOf(const AcquireReply& reply, const AcquiredBlock& block) const {
+  if (block.view >= reply.views.size()) return absl::DataLossError("a block in a view that was not named");
+  const View& view = reply.views[block.view];
+  if (!Accepts(wish_.accept, view)) return absl::DataLossError(absl::StrCat("view '", view.spec, "' was not accepted"));
+  return desk_.views.ToRead(view);
+}
+
+/// Exactly the cells that cover the slice, layer-major, of lengths that can be.
+absl::Status Finder::CheckBlock(const CompiledView& compiled, const AcquiredBlock& block) const {
+  const View& view = compiled.view;
+  const Namespace& ns = desk_.options.ns;
+  const Slice& slice = wish_.slice;
+  const uint32_t first_layer_group = slice.first_layer / view.layers_per_part;
+  const uint32_t last_layer_group = (slice.first_layer + slice.layers - 1) / view.layers_per_part;
+  const uint32_t first_head_group = slice.first_head / view.heads_per_part;
+  const uint32_t last_head_group = (slice.first_head + slice.heads - 1) / view.heads_per_part;
+  if (block.token_count != ns.block_tokens) return absl::DataLossError("a block with another number of tokens");
+  size_t p = 0;
+  for (uint32_t l = first_layer_group; l <= last_layer_group; ++l) {
+    for (uint32_t h = first_head_group; h <= last_head_group; ++h, ++p) {
+      if (p >= block.parts.size() || block.parts[p].layer_group != l || block.parts[p].head_group != h) {
+        return absl::DataLossError("parts that do not cover the slice");
+      }
+      const PartGrant& part = block.parts[p];
+      if (part.pending) continue;
+      const PartGeometry cell = view.Geometry(ns.layout, l, h, 0, ns.block_tokens);
+      const uint64_t frames = FramesOffset(static_cast<uint32_t>(view.spec.size()), FrameCount(ns.layout, cell));
+      if (part.frames_offset != frames || part.bytes < frames || part.bytes > kPartBytesMax) {
+        return absl::DataLossError("a part of a length that cannot be");
+      }
+    }
+  }
+  if (p != block.parts.size()) return absl::DataLossError("more parts than the slice has");
+  return absl::OkStatus();
+}
+
+/// Notes the cause and asks on.
+void Finder::NotHeld(uint32_t block, Miss cause, const absl::Status& why) {
+  Asked& asked = At(block);
+  // Silence and nonsense say more than "I do not have it".
+  if (asked.worst == Miss::kNone || asked.worst == Miss::kAbsent) {
+    asked.worst = cause;
+    asked.why = why;
+  }
+  if (cause != Miss::kAbsent && MoreOwners(block)) desk_.Count(Counter::kFailovers);
+  Ask({block});
+}
+
+void Finder::Settle() {
+  if (groups_under_way_ == 0 && to_ask_.empty() && !flush_posted_ && !stopped_) handlers_.idle();
+}
+
+}  // namespace kvasir::client

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// Finder: asks the owners of blocks, one after the other, until one holds them.
+//
+//   Ask(blocks) --by run, by owner--> Acquire --held--> on_held(block)
+//        ^                               |--not held, refused, silent--.
+//        '------- next owner ------------------------------------------'--no owner left--> on_missing(block)
+//
+// Every block has its own place in the ranking of its run's owners. Blocks asked in one turn of the Loop travel in one
+// Acquire per (node, shard). What a node answers is checked here: slices, grids and views that were not asked for are
+// treated as if the node did not hold the block.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "client/desk.h"
+#include "client/router.h"
+#include "store/api/prefix_chain.h"
+
+namespace kvasir::client {
+
+/// Which layers and heads of a block.
+struct Slice {
+  uint32_t first_layer = 0, layers = 0;
+  uint32_t first_head = 0, heads = 0;
+};
+
+/// One Acquire's hold on parts. Renewed at half time until ended; the Loop only.
+class Lease : public std::enable_shared_from_this<Lease> {
+ public:
+  Lease(Desk& desk, std::shared_ptr<Path> path, uint64_t id, Duration lasts);
+  const std::shared_ptr<Path>& path() const { return path_; }
+  uint64_t id() const { return id_; }
+  /// Keeps it renewed; `listener` hears PartsReady and, once, LeaseRevoked.
+  void Begin(NodeLink::OnLease listener);
+  /// Releases it. Idempotent.
+  void End();
+
+ private:
+  void ScheduleRenewal();
+  Desk& desk_;
+  const std::shared_ptr<Path> path_;
+  const uint64_t id_;
+  const Duration lasts_;
+  NodeLink::OnLease listener_;
+  Loop::TimerId timer_ = 0;
+  bool ended_ = false;
+};
+
+/// A block as one node offers it to us.
+struct HeldBlock {
+  uint32_t block = 0;                        ///< index in the chain
+  std::shared_ptr<const CompiledView> view;
+  std::vector<PartGrant> parts;              ///< layer-major, exactly the cells that cover the slice; empty for a match
+  std::shared_ptr<Lease> lease;              ///< shared by the blocks of one Acquire; null for a match
+};
+
+/// Why a block is missing, for the counters.
+enum class Miss : uint8_t { kNone, kAbsent, kHeader, kCrc, kLate, kUnavailable };
+void CountMiss(const Desk& desk, Miss cause, uint64_t blocks = 1);
+
+/// One lookup of one chain. Owned by shared_ptr: answers hold it. The Loop only.
+class Finder : public std::enable_shared_from_this<Finder> {
+ public:
+  struct Wish {
+    const PrefixChain* chain = nullptr;      ///< outlives the Finder's work: until Stop
+    uint32_t first_block = 0, blocks = 0;
+    Slice slice;
+    std::vector<std::string> accept;         ///< canonical
+    bool match_only = false;
+    Instant deadline;
+  };
+  struct Handlers {
+    std::function<void(HeldBlock)> held;
+    /// Blocks behind it are not asked on: only the leading ones count.
+    std::function<void(uint32_t block, Miss cause, const absl::Status& why)> missing;
+    std::function<void(const std::shared_ptr<Lease>&)> leased;  ///< before the blocks it holds
+    std::function<void()> idle;              ///< nothing asked is unanswered
+  };
+  Finder(Desk& desk, Router& router, Wish wish, Handlers handlers);
+
+  /// Asks the next owner of each block (indices in the chain).
+  void Ask(const std::vector<uint32_t>& blocks);
+  /// Whether Ask would find another owner to try.
+  bool MoreOwners(uint32_t block) const;
+  /// No handler runs afterwards; leases that still come are released.
+  void Stop() { stopped_ = true; }
+
+ private:
+  struct Asked {
+    size_t next_owner = 0;                   // in the ranking of its run
+    Miss worst = Miss::kNone;
+    absl::Status why;
+  };
+  struct Group;
+  void Flush();
+  void Send(std::shared_ptr<Group> group);
+  void Answered(const std::shared_ptr<Group>& group, absl::StatusOr<AcquireReply> reply, const std::shared_ptr<Path>& path);
+  void TakeRuns(Group& group, AcquireReply& reply, const std::shared_ptr<Path>& path);
+  void NotHeld(uint32_t block, Miss cause, const absl::Status& why);
+  absl::StatusOr<std::shared_ptr<const CompiledView>> ViewOf(const AcquireReply& reply, const AcquiredBlock& block) const;
+  absl::Status CheckBlock(const CompiledView& view, const AcquiredBlock& block) const;
+  const std::vector<Owner>& OwnersOf(uint32_t block) const;
+  Asked& At(uint32_t block) { return asked_[block - wish_.first_block]; }
+  void Settle();
+
+  Desk& desk_;
+  Router& router_;
+  const Wish wish_;
+  const Handlers handlers_;
+  const uint32_t run_blocks_;
+  std::vector<std::vector<Owner>> owners_;   // by run, first run of the wish first
+  std::vector<Asked> asked_;
+  std::vector<uint32_t> to_ask_;
+  uint32_t gap_;                             // nobody needs to know about blocks from here on
+  bool flush_posted_ = false;
+  uint32_t groups_under_way_ = 0;
+  bool asked_again_after_abort_ = false;
+  bool stopped_ = false;
+};
+
+}  // namespace kvasir::client

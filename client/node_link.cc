@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// The life of a NodeLink: greeting, connecting, going down.
+#include "client/node_link.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace kvasir::client {
+
+NodeLink::NodeLink(Desk& desk, std::string id, std::string control, Hooks hooks)
+    : desk_(desk), id_(std::move(id)), control_(std::move(control)), hooks_(std::move(hooks)) {}
+
+void NodeLink::Greet(absl::AnyInvocable<void(absl::Status)> done) {
+  if (session_ != 0) return done(absl::OkStatus());
+  if (paused()) {
+    return done(absl::UnavailableError(absl::StrCat("node ", id_, " failed a moment ago: ", last_failure_.message())));
+  }
+  greeted_waiting_.push_back(std::move(done));
+  if (std::exchange(greeting_, true)) return;
+  if (!api_) api_ = desk_.options.dial(control_);
+  if (!api_) return Fail(absl::UnavailableError(absl::StrCat("nothing can be dialled at ", control_)));
+  desk_.Count(Counter::kHellos);
+  HelloRequest request;
+  request.client = absl::StrCat("kvasir-client/", getpid());
+  request.tenant = desk_.options.tenant;
+  request.domain = desk_.options.domain.Id();
+  request.ns = desk_.options.ns;
+  Call<HelloRequest, HelloReply>(desk_.mailbox, desk_.loop, *api_, &StoreApi::Hello, std::move(request), CallDeadline(),
+                                 [this, life = life_](absl::StatusOr<HelloReply> reply) {
+                                   if (life == life_) Greeted(std::move(reply));
+                                 });
+}
+
+void NodeLink::Greeted(absl::StatusOr<HelloReply> reply) {
+  if (!reply.ok()) return Fail(reply.status());
+  if (reply->wire != kWireVersion) {
+    return Fail(absl::FailedPreconditionError(
+        absl::StrCat("node ", reply->node_id, " speaks wire version ", reply->wire, ", this client ", kWireVersion)));
+  }
+  if (!id_.empty() && reply->node_id != id_) {
+    return Fail(absl::UnavailableError(absl::StrCat("at ", control_, " is node ", reply->node_id, ", not ", id_)));
+  }
+  if (reply->session == 0) return Fail(absl::InternalError(absl::StrCat("node ", reply->node_id, " gave session 0")));
+  greeting_ = false;
+  id_ = reply->node_id;
+  session_ = reply->session;
+  hello_ = *std::move(reply);
+  StartWatch();
+  ScheduleRenewal();
+  hooks_.greeted(hello_);
+  for (auto& done : std::exchange(greeted_waiting_, {})) done(absl::OkStatus());
+}
+
+void NodeLink::StartWatch() {
+  auto event = [this, mailbox = desk_.mailbox, life = life_](WatchEvent e) {
+    mailbox->Post([this, life, e = std::move(e)]() mutable {
+      if (life == life_) OnEvent(std::move(e));
+    });
+  };
+  auto end = [this, mailbox = desk_.mailbox, life = life_](absl::Status status) {
+    mailbox->Post([this, life, status] {
+      if (life != life_) return;
+      if (absl::IsAborted(status)) return Drop(status);
+      Fail(absl::UnavailableError(absl::StrCat("node ", id_, " ended the watch: ", status.message())));
+    });
+  };
+  watcher_ = api_->Watch(session_, std::move(event), std::move(end));
+}
+
+void NodeLink::PathTo(uint32_t shard, GotPath done) {
+  ShardState& state = shards_[shard];
+  if (state.path) return done(state.path);
+  state.waiting.push_back(std::move(done));
+  if (session_ != 0) return Connect(shard);
+  Greet([this, shard](absl::Status status) {
+    if (status.ok()) return Connect(shard);
+    AnswerPaths(shard, status);
+  });
+}
+
+void NodeLink::Connect(uint32_t shard) {
+  ShardState& state = shards_[shard];
+  if (state.path || std::exchange(state.connecting, true)) return;
+  TryAddress(shard, 0, "");
+}
+
+/// Candidates are the pairs (our transports, best first) x (the node's addresses), in that order.
+void NodeLink::TryAddress(uint32_t shard, size_t candidate, std::string reasons) {
+  size_t met = 0;
+  for (const std::string& name : desk_.options.transports) {
+    Carrier* carrier = desk_.staging.CarrierNamed(name);
+    for (const DataAddress& data : hello_.data) {
+      if (carrier == nullptr || data.shard != shard || data.transport != name || met++ != candidate) continue;
+      const uint64_t scope = desk_.next_scope++;
+      const ConnectOptions options{.peer_incarnation = hello_.incarnation, .credentials = hello_.credentials,
+                                   .scope = scope, .deadline = CallDeadline()};
+      auto done = [this, shard, scope, carrier, candidate, life = life_,
+                   reasons = absl::StrCat(reasons, "; ", name, " ", data.address, ": ")](
+                      absl::StatusOr<std::unique_ptr<Connection>> connection) mutable {
+        if (life != life_) return;  // and the connection, if one came, closes
+        if (connection.ok()) return Connected(shard, scope, carrier, *std::move(connection));
+        TryAddress(shard, candidate + 1, absl::StrCat(reasons, connection.status().message()));
+      };
+      return carrier->transport->Connect(data.address, options, std::move(done));
+    }
+  }
+  if (reasons.empty()) reasons = "; it serves none of this session's transports there";
+  Fail(absl::UnavailableError(absl::StrCat("no data connection to shard ", shard, " of node ", id_, reasons)));
+}
+
+void NodeLink::Connected(uint32_t shard, uint64_t scope, Carrier* carrier, std::unique_ptr<Connection> connection) {
+  ShardState& state = shards_[shard];
+  state.connecting = false;
+  state.path = std::make_shared<Path>();
+  *state.path = Path{.link = this, .shard = shard, .session = session_, .scope = scope, .carrier = carrier,
+                     .connection = std::move(connection)};
+  state.path->connection->OnClosed([this, life = life_](absl::Status status) {
+    if (life == life_) Fail(absl::UnavailableError(absl::StrCat("node ", id_, " is gone: ", status.message())));
+  });
+  AnswerPaths(shard, state.path);
+}
+
+void NodeLink::AnswerPaths(uint32_t shard, const absl::StatusOr<std::shared_ptr<Path>>& answer) {
+  for (GotPath& done : std::exchange(shards_[shard].waiting, {})) done(answer);
+}
+
+void NodeLink::Fail(const absl::Status& why) {
+  desk_.Count(Counter::kNodeFailures);
+  paused_until_ = desk_.loop.Now() + desk_.options.retry_pause;
+  last_failure_ = why;
+  Drop(why);
+}
+
+void NodeLink::Drop(const absl::Status& why) {
+  ++life_;
+  greeting_ = false;
+  session_ = 0;
+  acquires_under_way_ = 0;
+  early_.clear();
+  watcher_.reset();
+  desk_.loop.Cancel(std::exchange(renewal_, 0));
+  renewing_ = false;
+  for (auto& [shard, state] : shards_) {
+    state.connecting = false;
+    state.releases.clear();
+    if (!state.path) continue;
+    state.path->connection->Close();
+    // Not from inside one of its own callbacks.
+    desk_.loop.Post([closed = std::move(state.path->connection)] {});
+    state.path = nullptr;
+  }
+  // A client whose node went away may be of no use any more: the next Greet dials again. Calls under way are answered by
+  // whoever ends it.
+  if (api_) desk_.loop.Post([old = std::exchange(api_, nullptr)] {});
+  for (auto& [lease, listener] : std::exchange(leases_, {})) {
+    listener(LeaseRevoked{.lease = lease, .reason = std::string(why.message())});
+  }
+  for (auto& done : std::exchange(greeted_waiting_, {})) done(why);
+  std::vector<uint32_t> waited;
+  for (auto& [shard, state] : shards_) {
+    if (!state.waiting.empty()) waited.push_back(shard);
+  }
+  for (const uint32_t shard : waited) AnswerPaths(shard, why);
+}
+
+}  // namespace kvasir::client

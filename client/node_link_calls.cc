@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// The calls of a NodeLink, and what it hears by itself.
+#include <algorithm>
+#include <utility>
+
+#include "client/node_link.h"
+
+namespace kvasir::client {
+
+void NodeLink::Offer(const std::shared_ptr<Path>& path, OfferRequest request, Instant deadline,
+                     absl::AnyInvocable<void(absl::StatusOr<OfferReply>)> done) {
+  if (!path->up()) return done(absl::UnavailableError("the connection ended"));
+  desk_.Count(Counter::kOffers);
+  request.session = path->session;
+  request.shard = path->shard;
+  const bool patient = deadline >= CallDeadline();
+  Call<OfferRequest, OfferReply>(
+      desk_.mailbox, desk_.loop, *api_, &StoreApi::Offer, std::move(request), deadline,
+      [this, life = life_, patient, done = std::move(done)](absl::StatusOr<OfferReply> reply) mutable {
+        if (life == life_) Judge(reply.status(), patient);
+        done(std::move(reply));
+      });
+}
+
+void NodeLink::Acquire(const std::shared_ptr<Path>& path, AcquireRequest request, Instant deadline,
+                       absl::AnyInvocable<void(absl::StatusOr<AcquireReply>)> done) {
+  if (!path->up()) return done(absl::UnavailableError("the connection ended"));
+  desk_.Count(Counter::kAcquires);
+  request.session = path->session;
+  request.shard = path->shard;
+  ++acquires_under_way_;
+  const bool patient = deadline >= CallDeadline();
+  Call<AcquireRequest, AcquireReply>(
+      desk_.mailbox, desk_.loop, *api_, &StoreApi::Acquire, std::move(request), deadline,
+      [this, life = life_, patient, done = std::move(done)](absl::StatusOr<AcquireReply> reply) mutable {
+        if (life == life_) Judge(reply.status(), patient);
+        done(std::move(reply));
+        if (life != life_ || --acquires_under_way_ > 0) return;
+        // Whoever got the answer begins to listen within this turn of the Loop.
+        desk_.loop.Post([this] {
+          if (acquires_under_way_ == 0) early_.clear();
+        });
+      });
+}
+
+void NodeLink::Touch(TouchRequest request, absl::AnyInvocable<void(absl::StatusOr<TouchReply>)> done) {
+  if (session_ == 0) return done(absl::UnavailableError("the session ended"));
+  request.session = session_;
+  Call<TouchRequest, TouchReply>(desk_.mailbox, desk_.loop, *api_, &StoreApi::Touch, std::move(request), CallDeadline(),
+                                 [this, life = life_, done = std::move(done)](absl::StatusOr<TouchReply> reply) mutable {
+                                   if (life != life_) return done(absl::UnavailableError("the session ended"));
+                                   Judge(reply.status(), true);
+                                   done(std::move(reply));
+                                 });
+}
+
+void NodeLink::Judge(const absl::Status& status, bool patient) {
+  if (absl::IsAborted(status)) return Drop(status);
+  // A short deadline says little about the node; a Touch with a fair one will.
+  if (!patient && absl::IsDeadlineExceeded(status)) return Renewal();
+  if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) Fail(status);
+}
+
+void NodeLink::Renew(uint32_t shard, uint64_t lease, absl::AnyInvocable<void(bool)> done) {
+  TouchRequest request;
+  request.shard = shard;
+  request.renew = {lease};
+  Touch(std::move(request), [lease, done = std::move(done)](const absl::StatusOr<TouchReply>& reply) mutable {
+    done(!reply.ok() || std::find(reply->gone.begin(), reply->gone.end(), lease) != reply->gone.end());
+  });
+}
+
+void NodeLink::Release(uint32_t shard, uint64_t lease) {
+  if (session_ == 0) return;
+  shards_[shard].releases.push_back(lease);
+  if (std::exchange(flush_posted_, true)) return;
+  desk_.loop.Post([this] { FlushReleases(); });
+}
+
+void NodeLink::FlushReleases() {
+  flush_posted_ = false;
+  std::vector<TouchRequest> requests;
+  for (auto& [shard, state] : shards_) {
+    if (state.releases.empty()) continue;
+    requests.emplace_back();
+    requests.back().shard = shard;
+    requests.back().release = std::exchange(state.releases, {});
+  }
+  for (TouchRequest& request : requests) Touch(std::move(request), [](const absl::StatusOr<TouchReply>&) {});
+}
+
+void NodeLink::Wish(uint32_t shard, std::vector<BlockKey> keep, Duration keep_for, std::vector<BlockKey> drop) {
+  TouchRequest request;
+  request.shard = shard;
+  request.keep = std::move(keep);
+  request.keep_for = keep_for;
+  request.drop = std::move(drop);
+  Touch(std::move(request), [](const absl::StatusOr<TouchReply>&) {});
+}
+
+/// Three tries fit into a ttl.
+void NodeLink::ScheduleRenewal() {
+  const Duration every = std::max(kRenewalMin, hello_.session_ttl / 3);
+  renewal_ = desk_.loop.After(every, [this] {
+    ScheduleRenewal();
+    if (member_) Renewal();
+  });
+}
+
+void NodeLink::Renewal() {
+  if (std::exchange(renewing_, true)) return;
+  Touch({}, [this, life = life_](const absl::StatusOr<TouchReply>&) {
+    if (life == life_) renewing_ = false;
+  });
+}
+
+void NodeLink::Listen(uint64_t lease, OnLease listener) {
+  std::vector<PartsReady> early;
+  for (PartsReady& event : early_) {
+    if (event.lease == lease) early.push_back(std::move(event));
+  }
+  std::erase_if(early_, [lease](const PartsReady& event) { return event.lease == lease; });
+  leases_[lease] = listener;
+  for (PartsReady& event : early) listener(WatchEvent(std::move(event)));
+}
+
+void NodeLink::OnEvent(WatchEvent event) {
+  if (auto* changed = std::get_if<MembershipChanged>(&event)) return hooks_.membership(std::move(changed->membership));
+  const auto* ready = std::get_if<PartsReady>(&event);
+  const uint64_t lease = ready != nullptr ? ready->lease : std::get<LeaseRevoked>(event).lease;
+  auto found = leases_.find(lease);
+  if (found == leases_.end()) {
+    // The event may have overtaken the answer that names its lease.
+    if (ready != nullptr && acquires_under_way_ > 0 && early_.size() < kEarlyEventsMax) early_.push_back(*ready);
+    return;
+  }
+  OnLease listener = found->second;  // it may Unlisten
+  if (ready == nullptr) leases_.erase(found);
+  listener(event);
+}
+
+}  // namespace kvasir::client

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+// Session: the public face. Every method posts to the Session's Loop, where router, pushes and fetches live.
+#include "client/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/desk.h"
+#include "client/dial.h"
+#include "client/fetch.h"
+#include "client/layer_gate.h"
+#include "client/matcher.h"
+#include "client/push.h"
+#include "client/router.h"
+#include "transport/check.h"
+
+namespace kvasir {
+
+namespace client {
+namespace {
+
+/// Blocks the calling thread until another has given a value.
+template <class T>
+class Handover {
+ public:
+  void Give(T value) {
+    MutexLock lock(mutex_);
+    value_ = std::move(value);
+    changed_.NotifyAll();
+  }
+  T Take() {
+    MutexLock lock(mutex_);
+    while (!value_) changed_.Wait(mutex_);
+    return *std::move(value_);
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  std::optional<T> value_ ABSL_GUARDED_BY(mutex_);
+};
+
+class SessionImpl : public Session {
+ public:
+  SessionImpl(SessionOptions options, std::unique_ptr<Staging> staging)
+      : options_(std::move(options)),
+        staging_(std::move(staging)),
+        views_(options_.ns.layout),
+        thread_(std::make_unique<LoopThread>("kvasir-session")),
+        bench_(thread_->loop(), *options_.device, options_.codec_threads),
+        desk_{.loop = thread_->loop(), .options = options_, .ns_digest = options_.ns.Digest(),
+              .mailbox = std::make_shared<Mailbox>(thread_->loop()), .counters = counters_, .staging = *staging_,
+              .bench = bench_, .views = views_, .writer = NewIncarnation()},
+        router_(desk_),
+        matches_(desk_, router_),
+        pushes_(desk_, router_),
+        fetches_(desk_, router_) {}
+  ~SessionImpl() override;
+  absl::Status Connect();
+
+  const Namespace& ns() const override { return options_.ns; }
+  PrefixChain Chain(std::span<const uint32_t> tokens) const override {
+    return PrefixChain::FromTokens(options_.domain, options_.ns, tokens);
+  }
+  Membership membership() const override { return router_.membership(); }
+  uint32_t run_blocks() const override { return router_.run_blocks(); }
+
+  void Match(const PrefixChain& chain, std::function<void(MatchResult)> done) override;
+  void Push(PushRequest request, std::function<void(PushResult)> done) override;
+  FetchId Fetch(FetchRequest request, std::function<void(FetchResult)> done) override;
+  absl::StatusOr<uint32_t> WaitLayer(FetchId fetch, uint32_t layer, Stream stream) override;
+  absl::StatusOr<uint32_t> WaitFound(FetchId fetch) override;
+  void Release(const PrefixChain& chain) override { Wish(chain, Duration::zero()); }
+  void Keep(const PrefixChain& chain, Duration how_long) override { Wish(chain, how_long); }
+  std::vector<std::pair<std::string, uint64_t>> Counters() const override { return counters_.Read(); }
+
+ private:
+  absl::StatusOr<std::shared_ptr<LayerGate>> GateOf(FetchId fetch) const;
+  void Wish(const PrefixChain& chain, Duration keep_for);
+  void StartFetch(FetchOrder order);
+
+  // Destroyed by hand, in the order that ~SessionImpl gives.
+  const SessionOptions options_;
+  CounterSet counters_;
+  const std::unique_ptr<Staging> staging_;
+  ViewBook views_;
+  GateTable gates_;
+  std::unique_ptr<LoopThread> thread_;
+  Workbench bench_;
+  Desk desk_;
+  Router router_;
+  Matcher matches_;
+  PushEngine pushes_;
+  FetchEngine fetches_;
+};
+
+/// Ends what is under way, waits for the device, closes connections, then transports, then regions; the Loop goes last, so
+/// that everything it still runs finds its objects alive.
+SessionImpl::~SessionImpl() {
+  KVASIR_CHECK(!thread_->loop().InLoop(), "a Session is not destroyed from its own callback");
+  Handover<bool> drained;
+  thread_->loop().Post([this, &drained] {
+    matches_.Abort();
+    pushes_.Abort();
+    fetches_.Abort();
+    bench_.OnIdle([&drained] { drained.Give(true); });
+  });
+  drained.Take();
+  thread_->Call([this] { router_.Close(absl::AbortedError("the session was closed")); });
+  desk_.mailbox->Close();
+  thread_->Call([this] { staging_->CloseTransports(); });
+  thread_->Call([this] { staging_->CloseRegions(); });
+  thread_.reset();
+}
+
+/// Greets the addresses in turn until one answers.
+absl::Status SessionImpl::Connect() {
+  Handover<absl::Status> carriers;
+  thread_->loop().Post([&] { carriers.Give(staging_->OpenCarriers(thread_->loop(), options_.transports)); });
+  if (absl::Status status = carriers.Take(); !status.ok()) return status;
+  std::string tried;
+  for (const std::string& address : options_.nodes) {
+    Handover<absl::Status> greeted;
+    thread_->loop().Post([&] { router_.Greet(address, [&greeted](absl::Status status) { greeted.Give(status); }); });
+    const absl::Status status = greeted.Take();
+    if (status.ok()) return status;
+    if (absl::IsFailedPrecondition(status)) return status;
+    absl::StrAppend(&tried, tried.empty() ? "" : "; ", address, ": ", status.message());
+  }
+  return absl::UnavailableError(absl::StrCat("no node answered: ", tried));
+}
+
+void SessionImpl::Match(const PrefixChain& chain, std::function<void(MatchResult)> done) {
+  thread_->loop().Post([this, chain, done = std::move(done)]() mutable {
+    absl::StatusOr<std::vector<std::string>> accept = CanonicalAccept(options_.accept);
+    if (!accept.ok()) return done({.status = accept.status()});
+    matches_.Start(std::move(chain), *std::move(accept), std::move(done));
+  });
+}
+
+void SessionImpl::Push(PushRequest request, std::function<void(PushResult)> done) {
+  PushOrder order;
+  order.after = bench_.Mark(request.stream);
+  order.request = std::move(request);
+  order.done = std::move(done);
+  thread_->loop().Post([this, order = std::move(order)]() mutable {
+    order.deadline = desk_.loop.Now() + options_.push_deadline;
+    const absl::Status status = CheckPush(order, desk_);
+    if (status.ok()) return pushes_.Start(std::move(order));
+    counters_.Add(Counter::kPushFailures);
+    PushResult refused;
+    refused.status = status;
+    order.done(std::move(refused));
+  });
+}
+
+FetchId SessionImpl::Fetch(FetchRequest request, std::function<void(FetchResult)> done) {
+  FetchOrder order;
+  std::tie(order.id, order.gate) = gates_.Make();
+  const FetchId id = order.id;
+  order.after = bench_.Mark(request.stream);
+  order.request = std::move(request);
+  order.done = std::move(done);
+  order.deadline = std::chrono::steady_clock::now() + options_.fetch_deadline;
+  thread_->loop().Post([this, order = std::move(order)]() mutable { StartFetch(std::move(order)); });
+  return id;
+}
+
+void SessionImpl::StartFetch(FetchOrder order) {
+  const absl::StatusOr<Slice> slice = SliceOfFetch(order.request, options_.ns);
+  absl::StatusOr<std::vector<std::string>> accept =
+      CanonicalAccept(order.request.accept.empty() ? options_.accept : order.request.accept);
+  if (!slice.ok() || !accept.ok()) {
+    FetchResult refused;
+    refused.status = slice.ok() ? accept.status() : slice.status();
+    order.gate->Finish(0);
+    return order.done(std::move(refused));
+  }
+  order.slice = *slice;
+  order.accept = *std::move(accept);
+  fetches_.Start(std::move(order));
+}
+
+absl::StatusOr<std::shared_ptr<LayerGate>> SessionImpl::GateOf(FetchId fetch) const {
+  if (thread_->loop().InLoop()) return absl::FailedPreconditionError("a callback of the Session may not wait for a fetch");
+  std::shared_ptr<LayerGate> gate = gates_.Find(fetch);
+  if (!gate) return absl::NotFoundError(absl::StrCat("there is no fetch ", fetch));
+  return gate;
+}
+
+/// The jobs of a layer have ended when its gate opens: their writes are seen by whatever any stream starts afterwards.
+absl::StatusOr<uint32_t> SessionImpl::WaitLayer(FetchId fetch, uint32_t layer, Stream) {
+  auto gate = GateOf(fetch);
+  if (!gate.ok()) return gate.status();
+  return (*gate)->WaitLayer(layer);
+}
+
+absl::StatusOr<uint32_t> SessionImpl::WaitFound(FetchId fetch) {
+  auto gate = GateOf(fetch);
+  if (!gate.ok()) return gate.status();
+  return (*gate)->WaitFound();
+}
+
+/// Tells every owner of every run; 0 = drop.
+void SessionImpl::Wish(const PrefixChain& chain, Duration keep_for) {
+  thread_->loop().Post([this, chain, keep_for] {
+    const uint32_t run_blocks = router_.run_blocks();
+    std::map<std::pair<NodeLink*, uint32_t>, std::vector<BlockKey>> wishes;
+    for (size_t block = 0; block < chain.size(); block += run_blocks) {
+      const auto run = chain.keys().subspan(block, std::min<size_t>(run_blocks, chain.size() - block));
+      for (const Owner& owner : router_.Owners(run[0], std::max(1u, options_.replicas))) {
+        std::vector<BlockKey>& keys = wishes[{owner.link, owner.shard}];
+        keys.insert(keys.end(), run.begin(), run.end());
+      }
+    }
+    for (auto& [where, keys] : wishes) {
+      NodeLink* link = where.first;
+      link->Greet([link, shard = where.second, keys = std::move(keys), keep_for](const absl::Status& status) {
+        for (size_t i = 0; status.ok() && i < keys.size(); i += kBlocksPerAcquireMax) {
+          std::vector<BlockKey> some(keys.begin() + i, keys.begin() + std::min(keys.size(), i + kBlocksPerAcquireMax));
+          const bool keep = keep_for > Duration::zero();
+          link->Wish(shard, keep ? some : std::vector<BlockKey>(), keep_for, keep ? std::vector<BlockKey>() : some);
+        }
+      });
+    }
+  });
+}
+
+}  // namespace
+}  // namespace client
+
+absl::StatusOr<std::unique_ptr<Session>> Session::Open(SessionOptions options) {
+  if (options.nodes.empty()) return absl::InvalidArgumentError("nodes: no address");
+  if (options.replicas == 0) return absl::InvalidArgumentError("replicas: at least 1");
+  if (options.layers_per_part == 0 || options.heads_per_part == 0) {
+    return absl::InvalidArgumentError("layers_per_part and heads_per_part: at least 1");
+  }
+  if (absl::Status status = options.ns.Validate(); !status.ok()) return status;
+  if (auto accept = client::CanonicalAccept(options.accept); !accept.ok()) return accept.status();
+  if (auto view = View::Make(options.push_view, options.layers_per_part, options.heads_per_part); !view.ok()) {
+    return view.status();
+  }
+  if (!options.dial) {
+    auto dial = client::DefaultDial();
+    if (!dial.ok()) return dial.status();
+    options.dial = *std::move(dial);
+  }
+  if (!options.device) options.device = MakeCpuDevice({.codec_threads = options.codec_threads});
+  auto staging = client::Staging::Create(options.staging_bytes, *options.device);
+  if (!staging.ok()) return staging.status();
+  auto session = std::make_unique<client::SessionImpl>(std::move(options), *std::move(staging));
+  if (absl::Status status = session->Connect(); !status.ok()) return status;
+  return session;
+}
+
+}  // namespace kvasir
