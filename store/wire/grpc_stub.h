@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// The client half: a node at an address, as the plain calls of store/api. No gRPC type is seen here.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "store/api/admin_api.h"
+#include "store/api/store_api.h"
+
+namespace kvasir {
+
+/// Never blocks, never fails: a node that cannot be reached answers Unavailable at once, and is tried again at least
+/// once a second. Thread safe. Answers come exactly once, on gRPC's threads, also after the object is gone. A Watcher may be
+/// destroyed from inside its own callback. shared_ptr, because sessions to one node share it.
+std::shared_ptr<StoreApi> MakeGrpcStore(const std::string& address);
+/// The same for operators; each call has a deadline of kAdminDeadline (Drain: beside its wait).
+std::shared_ptr<AdminApi> MakeGrpcAdmin(const std::string& address);
+inline constexpr Duration kAdminDeadline = std::chrono::seconds(10);
+
+}  // namespace kvasir
