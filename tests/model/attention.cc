@@ -17,54 +17,42 @@ std::byte* Address(const RankKv& kv, const RowAddress& at) {
                       static_cast<uint32_t>(at.position % page_tokens));
 }
 
+/// The usual element type, apart from the others and without overlap, so that the loop becomes vector code.
+void WidenBFloat16(const std::byte* __restrict from, uint32_t count, float* __restrict to) {
+  for (uint32_t i = 0; i < count; ++i) {
+    uint16_t code;
+    std::memcpy(&code, from + i * sizeof code, sizeof code);
+    to[i] = BFloat16ToFloat(code);
+  }
+}
+
 }  // namespace
 
 void StoreRow(const RankKv& kv, const RowAddress& at, const float* row) {
-  std::byte* to = Address(kv, at);
-  const uint32_t dim = kv.cache->layout.dim(at.tensor);
-  if (kv.cache->layout.element == ElementType::kFloat32) {
-    std::memcpy(to, row, dim * sizeof(float));
-    return;
-  }
-  const ElementType element = kv.cache->layout.element;
-  for (uint32_t i = 0; i < dim; ++i) {
-    StoreElement(element, row[i], reinterpret_cast<uint8_t*>(to) + i * ElementBytes(element));
+  uint8_t* to = reinterpret_cast<uint8_t*>(Address(kv, at));
+  const KvLayout& layout = kv.cache->layout;
+  for (uint32_t i = 0; i < layout.dim(at.tensor); ++i) {
+    StoreElement(layout.element, row[i], to + i * ElementBytes(layout.element));
   }
 }
 
 void LoadRow(const RankKv& kv, const RowAddress& at, float* row) {
   const std::byte* from = Address(kv, at);
-  const uint32_t dim = kv.cache->layout.dim(at.tensor);
-  if (kv.cache->layout.element == ElementType::kFloat32) {
-    std::memcpy(row, from, dim * sizeof(float));
-    return;
-  }
-  if (kv.cache->layout.element == ElementType::kBfloat16) {  // the usual one, apart: this loop becomes vector code
-    for (uint32_t i = 0; i < dim; ++i) {
-      uint16_t code;
-      std::memcpy(&code, from + i * sizeof code, sizeof code);
-      row[i] = BFloat16ToFloat(code);
-    }
-    return;
-  }
-  const ElementType element = kv.cache->layout.element;
-  for (uint32_t i = 0; i < dim; ++i) {
-    row[i] = LoadElement(element, reinterpret_cast<const uint8_t*>(from) + i * ElementBytes(element));
-  }
+  const KvLayout& layout = kv.cache->layout;
+  const uint32_t dim = layout.dim(at.tensor);
+  if (layout.element == ElementType::kBfloat16) return WidenBFloat16(from, dim, row);
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(from);
+  for (uint32_t i = 0; i < dim; ++i) row[i] = LoadElement(layout.element, bytes + i * ElementBytes(layout.element));
 }
 
 void UnpackHead(const RankKv& kv, uint32_t layer, uint32_t head, size_t begin, size_t end, const HeadPanels& to) {
   const size_t dim = kv.cache->layout.key_dim;
-  std::vector<float> row(dim);
   for (size_t position = begin; position < end; ++position) {
-    LoadRow(kv, {layer, KvTensor::kKey, head, position}, row.data());
+    float* row = to.values + position * dim;  // the key passes through here on its way into its column
     float* column = to.keys + position / kPanel * kPanel * dim + position % kPanel;
+    LoadRow(kv, {layer, KvTensor::kKey, head, position}, row);
     for (size_t i = 0; i < dim; ++i) column[i * kPanel] = row[i];
-    LoadRow(kv, {layer, KvTensor::kValue, head, position}, to.values + position * dim);
-  }
-  for (size_t position = end; position % kPanel != 0; ++position) {
-    float* column = to.keys + position / kPanel * kPanel * dim + position % kPanel;
-    for (size_t i = 0; i < dim; ++i) column[i * kPanel] = 0;
+    LoadRow(kv, {layer, KvTensor::kValue, head, position}, row);
   }
 }
 

@@ -12,7 +12,7 @@ namespace kvasir::model {
 
 /// One head's K and V at positions [0, tokens), as the arithmetic wants them.
 struct HeadPanels {
-  float* keys = nullptr;    ///< [RoundUp(tokens, kPanel) / kPanel][dim][kPanel]; what is past the last token is 0
+  float* keys = nullptr;    ///< [RoundUp(tokens, kPanel) / kPanel][dim][kPanel]; past the last token: anything
   float* values = nullptr;  ///< [tokens][dim]
 };
 
@@ -26,8 +26,7 @@ struct RowAddress {
 void StoreRow(const RankKv& kv, const RowAddress& at, const float* row);
 void LoadRow(const RankKv& kv, const RowAddress& at, float* row);
 
-/// Fills positions [begin, end) of the panels of one head. `begin` is a multiple of kPanel; `end` too, or it is the
-/// last.
+/// Fills positions [begin, end) of the panels of one head.
 void UnpackHead(const RankKv& kv, uint32_t layer, uint32_t head, size_t begin, size_t end, const HeadPanels& to);
 
 /// Query rows of one head at consecutive positions.

@@ -22,7 +22,7 @@ namespace {
 
 constexpr size_t kTokenBlock = 64;    ///< tokens that go through a layer's matrices together (they stay in L2)
 constexpr size_t kQueryBlock = 8;     ///< query rows of one attention task
-constexpr size_t kUnpackBlock = 512;  ///< positions of one unpack task; a multiple of kPanel
+constexpr size_t kUnpackBlock = 256;  ///< positions of one unpack task
 
 Error Wrong(const std::string& what) { return {ErrorCode::kInvalidArgument, "chunk: " + what}; }
 
@@ -193,12 +193,18 @@ void Runner::ProjectAndStore(const Chunk& chunk, uint32_t layer) {
 
 void Runner::UnpackPages(const Chunk& chunk, uint32_t layer) {
   const ModelConfig& config = model_->config();
-  const size_t end = chunk.first_position + chunk.tokens.size(), blocks = (end + kUnpackBlock - 1) / kUnpackBlock;
-  pool_->Run(config.kv_heads * blocks, [&](size_t task, size_t) {
-    const auto head = static_cast<uint32_t>(task / blocks);
-    const size_t begin = task % blocks * kUnpackBlock;
-    UnpackHead(OwnerOf(chunk, head), layer, head, begin, std::min(begin + kUnpackBlock, end),
-               scratch_->Panels(config, head));
+  const size_t end = chunk.first_position + chunk.tokens.size();
+  // Memory is best read in order: all heads of a token where they lie side by side, else a run of tokens of each head.
+  const PageStrides& strides = chunk.ranks.front().cache->key_strides;
+  const size_t run = std::abs(strides.head) < std::abs(strides.token) ? 1 : kPanel;
+  pool_->Run((end + kUnpackBlock - 1) / kUnpackBlock, [&](size_t block, size_t) {
+    const size_t block_end = std::min((block + 1) * kUnpackBlock, end);
+    for (size_t begin = block * kUnpackBlock; begin < block_end; begin += run) {
+      const size_t run_end = std::min(begin + run, block_end);
+      for (uint32_t head = 0; head < config.kv_heads; ++head) {
+        UnpackHead(OwnerOf(chunk, head), layer, head, begin, run_end, scratch_->Panels(config, head));
+      }
+    }
   });
 }
 
