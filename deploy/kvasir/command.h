@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands of `kvasir`: what each is told, and the function that does it. A command prints its result to stdout
+// (a table, or JSON with -o json) and its progress to stderr; it returns why it failed, in words that end with what to
+// do next. The exit status follows from the code (ExitStatusOf).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "deploy/flags.h"
+
+namespace kvasir {
+
+/// Flags of every command.
+struct GlobalFlags {
+  std::vector<std::string> nodes;  ///< control addresses; never empty after parsing
+  bool json = false;
+  Duration timeout = std::chrono::seconds(5);  ///< of one call to one node
+};
+
+struct StatusFlags {
+  bool only_named = false;  ///< not the other members of the cluster
+};
+struct ListFlags {
+  std::string prefix;    ///< hexadecimal beginning of a key, "" = all
+  uint32_t limit = 100;  ///< rows
+};
+struct StatFlags {
+  std::string key;  ///< or a beginning of it
+};
+struct HashFlags {
+  std::string file;  ///< "-" = standard input
+  std::string namespace_file;
+  std::string passphrase, passphrase_file;
+  bool tokens = false;  ///< the file holds token numbers; else each byte is a token
+};
+struct BenchFlags {
+  uint32_t blocks = 64;
+  uint32_t block_tokens = 256;
+  uint32_t layers = 8, heads = 8, dim = 128;
+  uint32_t in_flight = 8;  ///< blocks pushed or fetched at once
+  uint32_t replicas = 1;
+  bool durable = false;
+  std::string codec = "raw";
+  std::string transports = "shm,tcp";
+};
+struct VerifyFlags {
+  std::string directory;
+};
+struct InspectFlags {
+  std::string file;
+  bool frames = false;  ///< one row for each frame, not only damaged ones
+};
+struct CodecsFlags {};
+struct VersionFlags {};
+
+absl::Status RunStatus(const GlobalFlags& global, const StatusFlags& flags);
+absl::Status RunList(const GlobalFlags& global, const ListFlags& flags);
+absl::Status RunStat(const GlobalFlags& global, const StatFlags& flags);
+absl::Status RunHash(const GlobalFlags& global, const HashFlags& flags);
+absl::Status RunBench(const GlobalFlags& global, const BenchFlags& flags);
+absl::Status RunVerify(const GlobalFlags& global, const VerifyFlags& flags);
+absl::Status RunInspect(const GlobalFlags& global, const InspectFlags& flags);
+absl::Status RunCodecs(const GlobalFlags& global, const CodecsFlags& flags);
+absl::Status RunVersion(const GlobalFlags& global, const VersionFlags& flags);
+
+/// A command line, read.
+struct Invocation {
+  GlobalFlags global;
+  std::variant<std::monostate, StatusFlags, ListFlags, StatFlags, HashFlags, BenchFlags, VerifyFlags, InspectFlags,
+               CodecsFlags, VersionFlags>
+      command;
+  std::string print;  ///< without a command: help or version asked for this
+};
+/// `node_from_environment` is KVASIR_NODE ("" = not set): addresses for --node, separated by commas.
+absl::StatusOr<Invocation> ParseCommandLine(int argc, const char* const* argv,
+                                            const std::string& node_from_environment);
+
+}  // namespace kvasir

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// kvasir ls and kvasir stat: blocks that are stored, over all nodes of the cluster.
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "deploy/kvasir/command.h"
+#include "deploy/kvasir/nodes.h"
+#include "deploy/term.h"
+#include "deploy/text.h"
+
+namespace kvasir {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr uint32_t kPageRows = 1000;  ///< asked of a node at once
+constexpr size_t kKeyDigitsShown = 16;
+constexpr uint32_t kStatRowsMax = 1000;  ///< copies of one block over nodes and views
+
+struct Row {
+  std::string node;
+  BlockInfo block;
+};
+struct Listing {
+  std::vector<Row> rows;
+  bool more = false;  ///< some were left out
+};
+
+absl::Status CheckPrefix(std::string_view prefix) {
+  if (prefix.size() <= 64 && prefix.find_first_not_of("0123456789abcdef") == std::string_view::npos) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      Cat("'", prefix, "' is no beginning of a key: keys have 64 hexadecimal digits, as `kvasir ls` shows them"));
+}
+
+/// Blocks whose key begins with `prefix`, at most `limit` in all. A silent node is named on stderr.
+absl::StatusOr<Listing> List(const GlobalFlags& global, const std::string& prefix, uint32_t limit) {
+  const auto nodes = AskNodes(global, /*only_named=*/false);
+  if (!nodes.ok()) return nodes.status();
+  Listing listing;
+  for (const AskedNode& node : *nodes) {
+    if (!node.status.ok()) {
+      std::fprintf(stderr, "kvasir: node %s at %s does not answer: its blocks are not in the list\n", node.id.c_str(),
+                   node.address.c_str());
+      continue;
+    }
+    std::string after;
+    for (uint32_t rows = 0; rows < limit;) {
+      const ListRequest request{.key_prefix = prefix, .after = after, .limit = std::min(kPageRows, limit - rows)};
+      auto page = Await<ListReply>(global.timeout,
+                                   [&](Answer<ListReply> answer) { node.admin->List(request, std::move(answer)); });
+      if (!page.ok()) return Unreachable(node.address, page.status());
+      for (BlockInfo& block : page->blocks) listing.rows.push_back({node.id, std::move(block)});
+      rows += static_cast<uint32_t>(page->blocks.size());
+      after = page->next;
+      if (after.empty()) break;
+    }
+    listing.more = listing.more || !after.empty();
+  }
+  std::stable_sort(listing.rows.begin(), listing.rows.end(),
+                   [](const Row& a, const Row& b) { return a.block.key < b.block.key; });
+  if (listing.rows.size() > limit) {
+    listing.rows.resize(limit);
+    listing.more = true;
+  }
+  return listing;
+}
+
+Json ToJson(const Row& row) {
+  const BlockInfo& b = row.block;
+  return {{"key", ToHex(b.key)},
+          {"parent", ToHex(b.parent)},
+          {"node", row.node},
+          {"namespace", b.namespace_name},
+          {"codec", b.spec},
+          {"block_index", b.block_index},
+          {"token_count", b.token_count},
+          {"parts", b.parts},
+          {"parts_of", b.parts_of},
+          {"bytes", b.bytes},
+          {"dram_bytes", b.dram_bytes},
+          {"ssd_bytes", b.ssd_bytes},
+          {"idle_s", std::chrono::duration<double>(b.idle).count()},
+          {"pins", b.pins}};
+}
+
+}  // namespace
+
+absl::Status RunList(const GlobalFlags& global, const ListFlags& flags) {
+  const std::string prefix = Lower(flags.prefix);
+  if (absl::Status status = CheckPrefix(prefix); !status.ok()) return status;
+  const auto listing = List(global, prefix, flags.limit);
+  if (!listing.ok()) return listing.status();
+  if (global.json) {
+    Json out = {{"blocks", Json::array()}, {"more", listing->more}};
+    for (const Row& row : listing->rows) out["blocks"].push_back(ToJson(row));
+    std::printf("%s\n", out.dump(1).c_str());
+    return absl::OkStatus();
+  }
+  if (listing->rows.empty()) {
+    std::printf("%s\n", prefix.empty() ? "nothing is stored yet. Push some blocks with: kvasir bench"
+                                       : Cat("no stored block has a key that begins with ", prefix).c_str());
+    return absl::OkStatus();
+  }
+  Table table({"KEY", "BLOCK", "TOKENS", "NAMESPACE", "CODEC", "NODE", "PARTS", "SIZE", "DRAM", "SSD", "IDLE", "PINS"});
+  for (const Row& row : listing->rows) {
+    const BlockInfo& b = row.block;
+    table.Row({ToHex(b.key).substr(0, kKeyDigitsShown), Cat(b.block_index), Cat(b.token_count), b.namespace_name,
+               b.spec, row.node, Cat(b.parts, "/", b.parts_of), HumanBytes(b.bytes), HumanBytes(b.dram_bytes),
+               HumanBytes(b.ssd_bytes), HumanDuration(b.idle), Cat(b.pins)});
+  }
+  std::printf("%s", table.Text().c_str());
+  if (listing->more) std::printf("\nThere are more. Show them with: kvasir ls --limit %u\n", flags.limit * 10);
+  return absl::OkStatus();
+}
+
+absl::Status RunStat(const GlobalFlags& global, const StatFlags& flags) {
+  const std::string prefix = Lower(flags.key);
+  if (absl::Status status = CheckPrefix(prefix); !status.ok()) return status;
+  const auto listing = List(global, prefix, kStatRowsMax);
+  if (!listing.ok()) return listing.status();
+  std::set<BlockKey> keys;
+  for (const Row& row : listing->rows) keys.insert(row.block.key);
+  if (keys.empty()) {
+    return absl::NotFoundError(
+        Cat("no stored block has a key that begins with ", prefix, ". See what there is: kvasir ls"));
+  }
+  if (keys.size() > 1) {
+    return absl::InvalidArgumentError(Cat(keys.size(), " blocks have a key that begins with ", prefix,
+                                          ". Give more digits; see: kvasir ls ", prefix));
+  }
+  if (global.json) {
+    Json out = Json::array();
+    for (const Row& row : listing->rows) out.push_back(ToJson(row));
+    std::printf("%s\n", out.dump(1).c_str());
+    return absl::OkStatus();
+  }
+  const BlockInfo& first = listing->rows[0].block;
+  const auto line = [](const char* name, const std::string& value) { std::printf("%-10s  %s\n", name, value.c_str()); };
+  line("key", ToHex(first.key));
+  line("parent", ToHex(first.parent));
+  line("namespace", first.namespace_name);
+  line("block", Cat(first.block_index, " of its chain, ", first.token_count, " tokens"));
+  std::printf("\n");
+  Table table({"CODEC", "NODE", "PARTS", "SIZE", "DRAM", "SSD", "IDLE", "PINS"});
+  for (const Row& row : listing->rows) {
+    const BlockInfo& b = row.block;
+    table.Row({b.spec, row.node, Cat(b.parts, "/", b.parts_of), HumanBytes(b.bytes), HumanBytes(b.dram_bytes),
+               HumanBytes(b.ssd_bytes), HumanDuration(b.idle), Cat(b.pins)});
+  }
+  std::printf("%s", table.Text().c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace kvasir

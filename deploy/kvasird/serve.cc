@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// Puts a Node behind a gRPC port and lives with it. The order matters: what is cheap to refuse comes first, readiness
+// is said last and taken back first.
+#include "deploy/kvasird/serve.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "deploy/kvasird/free_port.h"
+#include "deploy/term.h"
+#include "deploy/text.h"
+#include "store/node.h"
+#include "store/wire/grpc_server.h"
+
+namespace kvasir {
+namespace {
+
+constexpr Duration kLastCalls = std::chrono::seconds(1);  ///< after the drain, for answers under way
+
+/// SIGTERM and SIGINT as a file descriptor. Threads that are made after it do not take them.
+class Signals {
+ public:
+  Signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of one write, not the end
+    fd_ = signalfd(-1, &set, SFD_CLOEXEC);
+  }
+  ~Signals() { close(fd_); }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+  int fd() const { return fd_; }
+  /// Blocks until one comes; its name.
+  const char* Take() const {
+    signalfd_siginfo info{};
+    while (read(fd_, &info, sizeof info) < 0 && errno == EINTR) {
+    }
+    return info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM";
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+/// The directory of --dev without --ssd; removed with everything in it.
+class TemporaryDirectory {
+ public:
+  static absl::StatusOr<std::unique_ptr<TemporaryDirectory>> Make() {
+    const char* base = std::getenv("TMPDIR");
+    std::string path = Cat(base == nullptr ? "/tmp" : base, "/kvasir-dev-XXXXXX");
+    if (mkdtemp(path.data()) == nullptr) {
+      return absl::InvalidArgumentError(
+          Cat("cannot make a directory like ", path, ": ", std::strerror(errno), ". Name one with --ssd DIR"));
+    }
+    return std::unique_ptr<TemporaryDirectory>(new TemporaryDirectory(path));
+  }
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit TemporaryDirectory(std::string path) : path_(std::move(path)) {}
+  const std::string path_;
+};
+
+std::string DataText(const NodeOptions& node) {
+  std::vector<std::string> ways;
+  for (const std::string& transport : node.transports) {
+    const bool ports = transport == "tcp" && node.data_port != 0;
+    ways.push_back(transport != "tcp" ? transport
+                   : ports            ? Cat("tcp ", HostPort{node.data_host, node.data_port}.Text(),
+                                 node.shards > 1 ? Cat("-", node.data_port + node.shards - 1) : "")
+                                      : Cat("tcp ", node.data_host));
+  }
+  return Join(ways, ", ");
+}
+
+/// Tells whoever waits: the line on stdout, the port file, the descriptor.
+absl::Status Announce(const DaemonOptions& options, const std::string& control) {
+  const NodeOptions& node = options.node;
+  if (!options.port_file.empty()) {
+    const nlohmann::ordered_json facts = {{"id", node.id},
+                                          {"pid", getpid()},
+                                          {"control", control},
+                                          {"transports", node.transports},
+                                          {"data_host", node.data_host},
+                                          {"ssd", node.ssd.has_value() ? node.ssd->directory : ""}};
+    if (auto status = WriteFileAtOnce(options.port_file, facts.dump(1) + "\n"); !status.ok()) {
+      return absl::InvalidArgumentError(Cat("--port-file: ", status.message()));
+    }
+  }
+  const std::string ssd =
+      node.ssd.has_value() ? Cat(", ssd ", HumanBytes(node.ssd->bytes_max), " in ", node.ssd->directory) : "";
+  std::printf("kvasird %s serving on %s, data %s, dram %s%s\n", node.id.c_str(), control.c_str(),
+              DataText(node).c_str(), HumanBytes(node.dram_bytes).c_str(), ssd.c_str());
+  if (options.dev) {
+    const std::string at = control == kDefaultControl ? "" : Cat(" --node ", control);
+    std::printf(
+        "%sType in another terminal:\n  kvasir%s status      what it holds\n  kvasir%s bench       move some blocks\n"
+        "  kvasir%s ls          see them\nCtrl-C stops it.\n",
+        options.dev_temporary ? "The SSD directory is temporary and goes with this process; --ssd DIR keeps one.\n"
+                              : "",
+        at.c_str(), at.c_str(), at.c_str());
+  }
+  std::fflush(stdout);
+  if (options.ready_fd >= 0) {
+    const std::string line = Cat("ready ", control, "\n");
+    const bool written = write(options.ready_fd, line.data(), line.size()) == static_cast<ssize_t>(line.size());
+    close(options.ready_fd);
+    if (!written) return absl::InvalidArgumentError(Cat("--ready-fd ", options.ready_fd, " cannot be written to"));
+  }
+  return absl::OkStatus();
+}
+
+/// Waits for the drain's end or a second signal, which ends the process on the spot.
+void Drain(Node& node, const DaemonOptions& options, const Signals& signals) {
+  const int done = eventfd(0, EFD_CLOEXEC);
+  node.Drain(options.drain_wait, [done](absl::StatusOr<NodeStatus>) { eventfd_write(done, 1); });
+  pollfd both[] = {{done, POLLIN, 0}, {signals.fd(), POLLIN, 0}};
+  while (poll(both, 2, -1) < 0 && errno == EINTR) {
+  }
+  if ((both[0].revents & POLLIN) == 0) {
+    options.node.log(Severity::kWarning, "a second signal: exits at once");
+    _exit(kExitFailure);  // destructors would wait for what the signal is impatient about
+  }
+  close(done);
+}
+
+}  // namespace
+
+absl::Status Serve(DaemonOptions options) {
+  const Signals signals;
+  options.node.log = MakeLog(options.log);
+  const auto port = FindPort(options.listen);
+  if (!port.ok()) return port.status();
+  for (Member& member : options.node.membership.members) {
+    const bool any =
+        options.listen.port == 0 && member.id == options.node.id && member.control == options.listen.Text();
+    if (any) member.control = HostPort{options.listen.host, *port}.Text();
+  }
+  options.listen.port = *port;
+
+  std::unique_ptr<TemporaryDirectory> temporary;  // before the node: removed after it
+  if (options.dev_temporary) {
+    auto made = TemporaryDirectory::Make();
+    if (!made.ok()) return made.status();
+    temporary = *std::move(made);
+    options.node.ssd->directory = temporary->path();
+  }
+  auto node = Node::Start(options.node);
+  if (!node.ok()) return node.status();
+  GrpcServer server(node->get(), node->get(), {.address = options.listen.Text()});
+  const auto control = server.Start();
+  if (!control.ok()) return control.status();
+  server.SetHealth(GrpcServer::Health::kReadiness, true);
+  if (absl::Status status = Announce(options, *control); !status.ok()) return status;
+  if (!IsLoopback(options.listen.host)) {
+    options.node.log(Severity::kWarning,
+                     Cat("calls and data at ", *control,
+                         " are neither encrypted nor authenticated: keep them inside a trusted network"));
+  }
+
+  const char* name = signals.Take();
+  options.node.log(Severity::kInfo, Cat(name, ": takes no new work, waits at most ", HumanDuration(options.drain_wait),
+                                        " for readers; a second signal exits at once"));
+  server.SetHealth(GrpcServer::Health::kReadiness, false);
+  Drain(**node, options, signals);
+  server.Shutdown(kLastCalls);
+  options.node.log(Severity::kInfo, "stopped");
+  return absl::OkStatus();
+}
+
+}  // namespace kvasir
