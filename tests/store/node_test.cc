@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: a real node over every transport keeps the promises of the contract: what was sealed comes back byte for byte, a
+// foreign session reads nothing, damage is a refusal or a counted miss, durable parts survive. Method: RawClient.
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "tests/store/raw_client.h"
+#include "tests/support/seed.h"
+
+namespace kvasir::testing {
+namespace {
+
+uint64_t CounterOf(const Node& node, const std::string& name) {
+  for (const auto& [known, value] : node.Counters()) {
+    if (known == name) return value;
+  }
+  ADD_FAILURE() << "no counter " << name;
+  return 0;
+}
+
+void ExpectSealed(const absl::StatusOr<OfferReply>& reply) {
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  for (const absl::Status& part : reply->parts) EXPECT_TRUE(part.ok()) << part;
+}
+
+void ExpectBlock(RawClient& client, const PrefixChain& chain, const AcquiredBlock& block) {
+  for (const PartGrant& part : block.parts) {
+    const auto bytes = client.Pull(part);
+    ASSERT_TRUE(bytes.ok()) << bytes.status();
+    std::vector<std::byte> expected = client.MakePart(chain, block.block_index, part.layer_group, part.head_group);
+    StampGeneration(expected, part.generation);
+    EXPECT_EQ(*bytes, expected);
+  }
+}
+
+class NodeOver : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(NodeOver, SealedBytesComeBack) {
+  auto node = Node::Start(TestNode(GetParam()));
+  ASSERT_TRUE(node.ok()) << node.status();
+  RawClient writer(**node, GetParam()), reader(**node, GetParam());
+  ASSERT_TRUE(writer.connected.ok()) << writer.connected;
+  ASSERT_TRUE(reader.connected.ok()) << reader.connected;
+  const PrefixChain chain = writer.Chain(1, 5);
+  for (uint32_t b = 0; b < 4; ++b) {
+    ExpectSealed(writer.Offer(chain, b));
+  }
+  const auto matched = reader.Acquire(chain, /*match_only=*/true);
+  ASSERT_TRUE(matched.ok()) << matched.status();
+  EXPECT_EQ(matched->held, std::vector<uint32_t>{4});
+  EXPECT_EQ(matched->lease, 0u);
+  const auto got = reader.Acquire(chain);
+  ASSERT_TRUE(got.ok()) << got.status();
+  ASSERT_EQ(got->blocks.size(), 4u);
+  for (const AcquiredBlock& block : got->blocks) ExpectBlock(reader, chain, block);
+  // Another session may not use the grant; after Release nobody may.
+  const PartGrant& part = got->blocks[0].parts[0];
+  EXPECT_TRUE(absl::IsPermissionDenied(writer.Pull(part).status())) << writer.Pull(part).status();
+  ASSERT_TRUE(reader.Release(got->lease).ok());
+  const auto again = reader.Release(got->lease);
+  EXPECT_TRUE(again.ok()) << "a second release is harmless";
+}
+
+TEST_P(NodeOver, EveryByteOfAPartIsGuarded) {
+  auto node = Node::Start(TestNode(GetParam()));
+  ASSERT_TRUE(node.ok()) << node.status();
+  RawClient client(**node, GetParam());
+  const PrefixChain chain = client.Chain(2, 1);
+  const size_t size = client.MakePart(chain, 0, 1, 1).size();
+  auto rng = Rng(2);
+  uint32_t refused = 0, tried = 0;
+  // Header, spec and directory byte by byte; frames sampled by seed.
+  for (size_t at = 0; at < size; at += at < 320 ? 1 : 1 + rng() % 199) {
+    const auto offered = client.Offer(chain, 0, Ack::kVolatile, [&](std::vector<std::byte>& part) { part[at] ^= std::byte{0x10}; });
+    ASSERT_TRUE(offered.ok()) << offered.status();
+    ++tried;
+    refused += absl::IsDataLoss(offered->parts[3]);
+    EXPECT_TRUE(absl::IsDataLoss(offered->parts[3])) << "byte " << at << ": " << offered->parts[3];
+    const auto seen = client.Acquire(chain, true);
+    ASSERT_TRUE(seen.ok());
+    EXPECT_EQ(seen->held[0], 0u) << "byte " << at;
+  }
+  EXPECT_EQ(CounterOf(**node, "wrong_prevented_seal"), refused);
+  EXPECT_EQ(refused, tried);
+}
+
+TEST_P(NodeOver, AClientThatHangsUpInMidPushLeavesNothing) {
+  auto node = Node::Start(TestNode(GetParam()));
+  ASSERT_TRUE(node.ok()) << node.status();
+  RawClient client(**node, GetParam()), other(**node, GetParam());
+  client.HangUp();
+  const PrefixChain chain = client.Chain(3, 1);
+  const auto offered = client.Offer(chain, 0);
+  ASSERT_TRUE(offered.ok()) << offered.status();
+  for (const absl::Status& part : offered->parts) EXPECT_FALSE(part.ok());
+  const auto seen = other.Acquire(chain, true);
+  ASSERT_TRUE(seen.ok());
+  EXPECT_EQ(seen->held[0], 0u);
+  const auto status = RawClient::Call<NodeStatus>([&](Answer<NodeStatus> done) { (*node)->Status(std::move(done)); });
+  ASSERT_TRUE(status.ok());
+  EXPECT_EQ(status->tiers[0].used, 0u);
+  ExpectSealed(other.Offer(chain, 0));
+}
+
+INSTANTIATE_TEST_SUITE_P(Transports, NodeOver, ::testing::Values("loopback", "tcp", "shm"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(NodeHello, NamesTheDifferingField) {
+  auto node = Node::Start(TestNode("loopback"));
+  ASSERT_TRUE(node.ok()) << node.status();
+  RawClient first(**node, "loopback");
+  Namespace other = TestNamespace();
+  other.layout.kv_heads = 4;
+  RawClient second(**node, "loopback", other);
+  EXPECT_TRUE(absl::IsFailedPrecondition(second.hello.status()));
+  EXPECT_NE(second.hello.status().message().find("kv_heads: 2 here, 4 there"), std::string::npos) << second.hello.status();
+  other.name = "another";
+  RawClient third(**node, "loopback", other);
+  ASSERT_TRUE(third.hello.ok()) << third.hello.status();
+  EXPECT_NE(third.hello->warning.find("kv_heads"), std::string::npos) << third.hello->warning;
+}
+
+TEST(NodeSsd, DurablePartsSurviveARestartAndDamageIsAMiss) {
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / "kvasir_node_ssd";
+  std::filesystem::remove_all(directory);
+  PrefixChain chain;
+  {
+    auto node = Node::Start(TestNode("tcp", directory));
+    ASSERT_TRUE(node.ok()) << node.status();
+    RawClient client(**node, "tcp");
+    chain = client.Chain(4, 3);
+    for (uint32_t b = 0; b < 3; ++b) ExpectSealed(client.Offer(chain, b, Ack::kDurable));
+  }
+  {
+    auto node = Node::Start(TestNode("tcp", directory));
+    ASSERT_TRUE(node.ok()) << node.status();
+    EXPECT_EQ(CounterOf(**node, "parts_recovery_dropped"), 0u);
+    RawClient client(**node, "tcp");
+    const auto got = client.Acquire(chain);
+    ASSERT_TRUE(got.ok()) << got.status();
+    EXPECT_EQ(got->held[0], 3u);
+    EXPECT_TRUE(got->blocks[0].parts[0].pending) << "recovered parts are cold";
+  }
+  // One byte of block 0's payload, wherever the tier put it.
+  bool flipped = false;
+  for (const auto& file : std::filesystem::recursive_directory_iterator(directory)) {
+    if (file.path().extension() != ".seg" || flipped) continue;
+    std::fstream segment(file.path(), std::ios::in | std::ios::out | std::ios::binary);
+    std::string all((std::istreambuf_iterator<char>(segment)), std::istreambuf_iterator<char>());
+    const size_t at = all.find(std::string(chain[0].view()));
+    if (at == std::string::npos) continue;
+    segment.clear();
+    segment.seekp(static_cast<std::streamoff>(at) + 700);
+    segment.put(static_cast<char>(all[at + 700] ^ 1));
+    flipped = true;
+  }
+  ASSERT_TRUE(flipped);
+  auto node = Node::Start(TestNode("tcp", directory));
+  ASSERT_TRUE(node.ok()) << node.status();
+  RawClient client(**node, "tcp");
+  std::promise<absl::Status> damaged;
+  bool told = false;
+  auto watcher = (*node)->Watch(client.hello->session, [&](WatchEvent e) {
+        const auto* ready = std::get_if<PartsReady>(&e);
+        if (ready == nullptr) return;
+        for (const auto& part : ready->parts) {
+          if (!part.status.ok() && !told) told = true, damaged.set_value(part.status);
+        }
+      }, [](absl::Status) {});
+  const auto got = client.Acquire(chain);
+  ASSERT_TRUE(got.ok()) << got.status();
+  const absl::Status status = damaged.get_future().get();
+  EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+  EXPECT_EQ(CounterOf(**node, "wrong_prevented_ssd"), 1u);
+  watcher.reset();
+  EXPECT_EQ(client.Acquire(chain, true)->held[0], 0u) << "block 0 is gone, not wrong";
+}
+
+TEST(NodeObjects, VersionsGuardWrites) {
+  auto node = Node::Start(TestNode("loopback"));
+  ASSERT_TRUE(node.ok()) << node.status();
+  RawClient client(**node, "loopback");
+  const auto object = [&](bool put, uint64_t version, std::string value) {
+    return RawClient::Call<ObjectReply>([&](Answer<ObjectReply> done) {
+      (*node)->Object({client.hello->session, "heads", put, version, value}, std::chrono::seconds(5), std::move(done));
+    });
+  };
+  EXPECT_TRUE(absl::IsNotFound(object(false, 0, "").status()));
+  EXPECT_EQ(object(true, 0, "a")->version, 1u);
+  EXPECT_TRUE(absl::IsAborted(object(true, 0, "b").status()));
+  EXPECT_EQ(object(true, 1, "b")->version, 2u);
+  EXPECT_EQ(object(false, 0, "")->value, "b");
+}
+
+TEST(NodeStart, NamesWhatIsWrong) {
+  NodeOptions options = TestNode("loopback");
+  options.id = "elsewhere";
+  EXPECT_NE(Node::Start(options).status().message().find("elsewhere"), std::string::npos);
+  options = TestNode("pigeon");
+  EXPECT_TRUE(absl::IsInvalidArgument(Node::Start(options).status())) << Node::Start(options).status();
+}
+
+}  // namespace
+}  // namespace kvasir::testing
