@@ -141,7 +141,9 @@ class RocksIndex final : public SsdIndex {
  public:
   RocksIndex(std::string path, std::unique_ptr<rocksdb::DB> db) : path_(std::move(path)), db_(std::move(db)) {}
   ~RocksIndex() override {
-    db_->SyncWAL().PermitUncheckedError();  // best effort: what was promised was synced already
+    // Best effort: what was promised was synced already. A log that failed once must not be touched again: this RocksDB
+    // asserts that nobody does, and Debian builds it with assertions.
+    if (!failed_) db_->SyncWAL().PermitUncheckedError();
     db_->Close().PermitUncheckedError();
   }
 
@@ -160,7 +162,9 @@ class RocksIndex final : public SsdIndex {
     for (const NamedValue& value : batch.values) keep(writes.Put(kValuePrefix + value.name, value.value));
     rocksdb::WriteOptions options;
     options.sync = sync;
+    if (failed_) return absl::UnavailableError(absl::StrCat("SSD index ", path_, ": an earlier write failed"));
     if (status.ok()) status = db_->Write(options, &writes);
+    failed_ = !status.ok();
     return ToStatus(path_, status);
   }
 
@@ -185,6 +189,7 @@ class RocksIndex final : public SsdIndex {
  private:
   std::string path_;
   std::unique_ptr<rocksdb::DB> db_;
+  bool failed_ = false;
 };
 
 rocksdb::Status OpenAndRead(const std::string& path, SsdIndex::Access access, SsdIndex::Contents* contents,

@@ -46,7 +46,8 @@ class SsdIndex {
   static absl::StatusOr<std::unique_ptr<SsdIndex>> Open(const std::string& path, Access access, Contents* contents);
 
   virtual ~SsdIndex() = default;
-  /// With `sync` it survives a power loss when this returns; without, a kill -9.
+  /// With `sync` it survives a power loss when this returns; without, a kill -9. After a failure all further writes fail.
+  /// One thread at a time.
   virtual absl::Status Write(const Batch& batch, bool sync) = 0;
 };
 

@@ -38,7 +38,7 @@ std::unique_ptr<SsdTier> MustOpen(const SsdOptions& options, SsdTier::Recovered*
 enum class Disk { kChosen, kPwrite, kMemoryFileSystem };
 class SsdTierContract : public ::testing::TestWithParam<Disk> {
  protected:
-  SsdTierContract() : directory_(GetParam() == Disk::kMemoryFileSystem ? "/dev/shm" : ""), options_(SmallOptions(directory_.path())) {}
+  SsdTierContract() : directory_(GetParam() == Disk::kMemoryFileSystem ? testing::FastDirectory() : ""), options_(SmallOptions(directory_.path())) {}
 
   std::unique_ptr<SsdTier> Open(SsdTier::Recovered* recovered = nullptr) {
     if (GetParam() == Disk::kChosen) return MustOpen(options_, recovered);
