@@ -150,7 +150,7 @@ void Finder::TakeRuns(Group& group, AcquireReply& reply, const std::shared_ptr<P
     lease = std::make_shared<Lease>(desk_, path, reply.lease, reply.lease_for);
     handlers_.leased(lease);
   }
-  auto block = reply.blocks.begin();
+  size_t next = 0;  // of reply.blocks
   for (size_t r = 0; r < group.runs.size(); ++r) {
     const AcquiredRun& run = group.runs[r];
     const uint32_t held = r < reply.held.size() ? std::min<uint32_t>(reply.held[r], static_cast<uint32_t>(run.keys.size())) : 0;
@@ -161,27 +161,29 @@ void Finder::TakeRuns(Group& group, AcquireReply& reply, const std::shared_ptr<P
         NotHeld(index, Miss::kAbsent, absl::NotFoundError(absl::StrCat("block ", index, " is not stored")));
         continue;
       }
-      HeldBlock found{index, nullptr, {}, nullptr};
-      if (!wish_.match_only) {
-        absl::Status status = lease != nullptr && block != reply.blocks.end() && block->block_index == index
-                                  ? absl::OkStatus()
-                                  : absl::DataLossError("an answer that does not name the blocks it claims");
-        absl::StatusOr<std::shared_ptr<const CompiledView>> view = status;
-        if (status.ok()) view = ViewOf(reply, *block);
-        if (view.ok()) status = CheckBlock(**view, *block);
-        if (!view.ok() || !status.ok()) {
-          NotHeld(index, Miss::kHeader, view.ok() ? status : view.status());
-          if (block != reply.blocks.end()) ++block;
-          continue;
-        }
-        found.view = *std::move(view);
-        found.parts = std::move(block->parts);
-        found.lease = lease;
-        ++block;
+      HeldBlock found{index, nullptr, {}, lease};
+      const absl::Status status = wish_.match_only ? absl::OkStatus() : TakeBlock(reply, next++, found);
+      if (status.ok()) {
+        handlers_.held(std::move(found));
+      } else {
+        NotHeld(index, Miss::kHeader, status);
       }
-      handlers_.held(std::move(found));
     }
   }
+}
+
+/// Moves the answer's block number `i` into `found`, if it is what was asked for.
+absl::Status Finder::TakeBlock(AcquireReply& reply, size_t i, HeldBlock& found) const {
+  if (found.lease == nullptr || i >= reply.blocks.size() || reply.blocks[i].block_index != found.block) {
+    return absl::DataLossError("an answer that does not name the blocks it claims");
+  }
+  AcquiredBlock& block = reply.blocks[i];
+  absl::StatusOr<std::shared_ptr<const CompiledView>> view = ViewOf(reply, block);
+  if (!view.ok()) return view.status();
+  if (absl::Status status = CheckBlock(**view, block); !status.ok()) return status;
+  found.view = *std::move(view);
+  found.parts = std::move(block.parts);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<const CompiledView>> Finder::ViewOf(const AcquireReply& reply, const AcquiredBlock& block) const {

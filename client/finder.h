@@ -101,6 +101,7 @@ class Finder : public std::enable_shared_from_this<Finder> {
   void Send(std::shared_ptr<Group> group);
   void Answered(const std::shared_ptr<Group>& group, absl::StatusOr<AcquireReply> reply, const std::shared_ptr<Path>& path);
   void TakeRuns(Group& group, AcquireReply& reply, const std::shared_ptr<Path>& path);
+  absl::Status TakeBlock(AcquireReply& reply, size_t i, HeldBlock& found) const;
   void NotHeld(uint32_t block, Miss cause, const absl::Status& why);
   absl::StatusOr<std::shared_ptr<const CompiledView>> ViewOf(const AcquireReply& reply, const AcquiredBlock& block) const;
   absl::Status CheckBlock(const CompiledView& view, const AcquiredBlock& block) const;
