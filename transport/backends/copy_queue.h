@@ -13,7 +13,7 @@ namespace kvasir {
 
 class CopyQueue {
  public:
-  static constexpr uint64_t kSliceBytes = 256 << 10;  ///< of one pull before the next one's turn
+  static constexpr uint64_t kSliceBytes = 1 << 20;  ///< of one pull before the next one's turn
   static constexpr uint64_t kTurnBytes = 1 << 20;     ///< before the Loop's other work: about 0.1 ms
 
   /// `pull.sources` is filled, one address a piece. The pull stays valid until it ends or is removed.

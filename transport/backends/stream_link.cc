@@ -97,8 +97,17 @@ void StreamLink::ReceiveTurn() {
     inbox_end_ += static_cast<size_t>(received) - landed;
     if (landed > 0) Landed(landed);
     ParseInbox();
-    if (static_cast<size_t>(received) < asked) return;  // drained
+    if (static_cast<size_t>(received) < asked) break;  // drained
   }
+  if (!closed()) WakeAt(std::clamp<uint64_t>(landing_left_, 1, kWakeBytes));
+}
+
+/// In the middle of a payload it is not worth waking up for a few packets.
+void StreamLink::WakeAt(uint64_t bytes) {
+  if (bytes == wake_bytes_) return;
+  wake_bytes_ = bytes;
+  const int low_water = static_cast<int>(bytes);
+  setsockopt(socket(), SOL_SOCKET, SO_RCVLOWAT, &low_water, sizeof low_water);
 }
 
 ssize_t StreamLink::Receive(iovec* parts, size_t count) {
@@ -226,8 +235,10 @@ void StreamLink::Flush() {
     const ssize_t sent = SendParts(parts.data(), count, descriptor);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && errno != EAGAIN) return Close(Lost("send", errno));
-    full = sent < 0;
-    if (full) break;
+    size_t asked = 0;
+    for (size_t i = 0; i < count; ++i) asked += parts[i].iov_len;
+    full = sent < static_cast<ssize_t>(asked);
+    if (sent < 0) break;
     turn += static_cast<uint64_t>(sent);
     Sent(static_cast<size_t>(sent));
   }

@@ -47,6 +47,7 @@ class StreamLink : public Link {
   static constexpr uint64_t kRequestBytes = 512 << 10;    ///< cut of a large piece
   static constexpr uint32_t kRequestsOutstandingMax = 256;  ///< ours; below the peer's kRequestsQueuedMax
   static constexpr uint64_t kTurnBytes = 2 << 20;         ///< moved each way before the Loop's other work
+  static constexpr uint64_t kWakeBytes = 128 << 10;         ///< of a payload that wake its receiver
   static constexpr size_t kControlBytesMax = 1 << 20;     ///< waiting for a peer that does not read; then it is closed
   static_assert(kRequestBytes <= kRequestBytesMax && kRequestsOutstandingMax < kRequestsQueuedMax);
 
@@ -80,6 +81,7 @@ class StreamLink : public Link {
   void OnEvents(uint32_t events);
   bool FinishConnecting();
   void ReceiveTurn();
+  void WakeAt(uint64_t bytes);
   void ParseInbox();
   absl::Status Handle(const Message& message);
   absl::Status HandleHello(const Message& message);
@@ -151,6 +153,7 @@ class StreamLink : public Link {
   size_t landing_piece_ = 0;
   uint64_t landing_offset_ = 0;
   uint64_t landing_left_ = 0;
+  uint64_t wake_bytes_ = 1;         // SO_RCVLOWAT of the socket
 
   std::string control_;
   size_t control_sent_ = 0;
