@@ -20,6 +20,12 @@ namespace kvasir {
 
 inline constexpr uint32_t kSpecBytesMax = 512;  ///< longest spec string, canonical or not
 
+/// Where the bytes of Encode or Decode are wanted next. The bytes are the same.
+enum class Destination : uint8_t {
+  kCache,   ///< this core reads them again at once
+  kMemory,  ///< nobody here reads them soon: written past the caches where that is faster
+};
+
 /// Immutable after Parse; may be used by any number of threads at once.
 class Codec {
  public:
@@ -42,11 +48,13 @@ class Codec {
   /// Encodes dense [heads][tokens][dim] elements. Returns the bytes written into `out` (>= MaxFrameBytes long).
   /// Runs on the calling thread with the best body this CPU has. `scratch` is resized at need and may be reused.
   virtual uint64_t Encode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> dense,
-                          std::span<std::byte> out, std::vector<std::byte>& scratch) const = 0;
+                          std::span<std::byte> out, std::vector<std::byte>& scratch,
+                          Destination destination = Destination::kCache) const = 0;
   /// Decodes into dense [heads][tokens][dim]. kDataLoss when the bytes cannot be such a frame; never reads outside
   /// `frame`, whatever it holds.
   virtual Result<bool> Decode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> frame,
-                              std::span<std::byte> dense, std::vector<std::byte>& scratch) const = 0;
+                              std::span<std::byte> dense, std::vector<std::byte>& scratch,
+                              Destination destination = Destination::kCache) const = 0;
 };
 
 /// One line of `kvasir codecs`.

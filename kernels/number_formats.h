@@ -97,6 +97,18 @@ KVASIR_HD inline uint8_t FloatToFloat8E4M3(float value) { return static_cast<uin
 KVASIR_HD inline float Float8E5M2ToFloat(uint8_t code) { return detail::E5M2::ToFloat(code); }
 KVASIR_HD inline uint8_t FloatToFloat8E5M2(float value) { return static_cast<uint8_t>(detail::E5M2::FromFloat(value)); }
 
+/// The greatest fp16 that is no more than `value`, and the least that is no less. REQUIRES: |value| <= 65504; -0 is not given.
+KVASIR_HD inline uint16_t Float16Below(float value) {
+  const uint32_t code = FloatToFloat16(value);
+  if (!(Float16ToFloat(static_cast<uint16_t>(code)) > value)) return static_cast<uint16_t>(code);
+  return static_cast<uint16_t>((code & 0x8000) != 0 ? code + 1 : code - 1);
+}
+KVASIR_HD inline uint16_t Float16Above(float value) {
+  const uint32_t code = FloatToFloat16(value);
+  if (!(Float16ToFloat(static_cast<uint16_t>(code)) < value)) return static_cast<uint16_t>(code);
+  return static_cast<uint16_t>((code & 0x8000) != 0 ? code - 1 : code + 1);
+}
+
 /// The element at `p`, exactly.
 KVASIR_HD inline float LoadElement(ElementType type, const uint8_t* p) {
   switch (type) {

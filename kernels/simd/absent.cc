@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The SIMD bodies of a build without Highway: there are none, the references run.
+#include <cstring>
+
 #include "kernels/simd/bodies.h"
 
 namespace kvasir::simd {
 
 std::string TargetName() { return "scalar"; }
-bool EncodeIntFrame(const IntFrame&, const uint8_t*, uint8_t*, std::vector<std::byte>&) { return false; }
-bool DecodeIntFrame(const IntFrame&, const uint8_t*, uint8_t*, std::vector<std::byte>&) { return false; }
+void Copy(const uint8_t* from, uint8_t* to, uint64_t bytes, Destination) { std::memcpy(to, from, bytes); }
+void Fence() {}
+bool EncodeIntFrame(const IntFrame&, const uint8_t*, uint8_t*, std::vector<std::byte>&, Destination) { return false; }
+bool DecodeIntFrame(const IntFrame&, const uint8_t*, uint8_t*, std::vector<std::byte>&, Destination) { return false; }
 bool EncodeSplitChunk(const uint8_t*, uint8_t*, uint8_t*, SplitChunk&) { return false; }
 bool DecodeSplitChunk(const uint8_t*, const SplitChunk&, uint8_t*) { return false; }
 

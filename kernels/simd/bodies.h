@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/codec.h"
 #include "kernels/stages/p_splitexp.h"
 #include "kernels/stages/q_int.h"
 
@@ -16,9 +17,16 @@ namespace kvasir::simd {
 /// The best instruction set of this CPU that has bodies, for example "AVX3"; "scalar" without Highway.
 std::string TargetName();
 
-bool EncodeIntFrame(const IntFrame& f, const uint8_t* dense, uint8_t* frame, std::vector<std::byte>& scratch);
+/// memcpy, past the caches where the destination is memory.
+void Copy(const uint8_t* from, uint8_t* to, uint64_t bytes, Destination destination);
+/// Makes what was written past the caches visible before anything written later: once after a frame.
+void Fence();
+
+bool EncodeIntFrame(const IntFrame& f, const uint8_t* dense, uint8_t* frame, std::vector<std::byte>& scratch,
+                    Destination destination);
 /// REQUIRES: the frame has f.frame_bytes and finite parameters.
-bool DecodeIntFrame(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std::vector<std::byte>& scratch);
+bool DecodeIntFrame(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std::vector<std::byte>& scratch,
+                    Destination destination);
 
 /// One full chunk (kSplitChunk values) of bf16, see p_splitexp.h: fixed part and escapes. Answers false, with both
 /// unspecified, when more than kSplitFewEscapes values escape: the reference then asks the histogram.

@@ -59,6 +59,17 @@ HWY_INLINE VecU32 HalfOfFloat(VecF32 v) {
   return hn::Or(rounded, hn::ShiftRight<16>(sign));
 }
 
+/// Float16Below (kAbove false) and Float16Above of each lane.
+template <bool kAbove>
+HWY_INLINE VecU32 HalfTowards(VecF32 v) {
+  const VecU32 nearest = HalfOfFloat(v);
+  const VecF32 back = FloatOfHalf(nearest);
+  const auto wrong = hn::RebindMask(LanesU32(), kAbove ? hn::Lt(back, v) : hn::Gt(back, v));
+  const auto negative = hn::RebindMask(LanesU32(), hn::Ne(hn::And(nearest, U32(0x8000)), U32(0)));
+  const VecU32 up = kAbove ? U32(~0u) : U32(1), down = kAbove ? U32(1) : U32(~0u);
+  return hn::Add(nearest, hn::IfThenElseZero(wrong, hn::IfThenElse(negative, up, down)));
+}
+
 /// bf16 pairs. Both formats: Even and Odd to float, Join back with rounding, and the greatest magnitude Q:int takes as it is.
 struct Bf16Pairs {
   static constexpr int16_t kLargest = 0x477F;  // 65280, the greatest bf16 that is no more than 65504
@@ -69,9 +80,28 @@ struct Bf16Pairs {
     return hn::Add(hn::Add(b, U32(0x7FFF)), hn::And(hn::ShiftRight<16>(b), U32(1)));
   }
   static HWY_INLINE VecU32 Join(VecF32 even, VecF32 odd) {
-    return hn::Or(hn::ShiftRight<16>(Round(even)), hn::And(Round(odd), U32(0xFFFF0000u)));
+    return hn::OrAnd(hn::ShiftRight<16>(Round(even)), Round(odd), U32(0xFFFF0000u));
   }
 };
+
+#if HWY_TARGET <= HWY_AVX3 && (HWY_COMPILER_GCC || HWY_COMPILER_CLANG)
+/// bf16 pairs where the CPU rounds to bf16 itself (AVX512_BF16). The instruction takes denormals as zero, which decode never
+/// makes: every value is a multiple of 2^-24. Highway 1.0 has no name for it, hence the assembly.
+struct Bf16PairsByCpu : Bf16Pairs {
+  static HWY_INLINE VecU32 Join(VecF32 even, VecF32 odd) {
+    __m512i joined;
+    asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(joined) : "v"(odd.raw), "v"(even.raw));
+    alignas(64) static constexpr uint16_t kOrder[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return VecU32{_mm512_permutexvar_epi16(_mm512_load_si512(kOrder), joined)};
+  }
+};
+#undef KVASIR_SIMD_BF16_BY_CPU
+#define KVASIR_SIMD_BF16_BY_CPU 1
+#else
+#undef KVASIR_SIMD_BF16_BY_CPU
+#define KVASIR_SIMD_BF16_BY_CPU 0
+#endif
 
 /// fp16 pairs; Join saturates.
 struct Fp16Pairs {
@@ -87,8 +117,12 @@ struct Fp16Pairs {
 HWY_INLINE VecU32 LoadPairs(const uint8_t* p) {
   return hn::BitCast(LanesU32(), hn::LoadU(hn::Repartition<uint8_t, Lanes32>(), p));
 }
+/// kStream: past the caches; `p` is then a multiple of the vector's size.
+template <bool kStream = false>
 HWY_INLINE void StorePairs(VecU32 v, uint8_t* p) {
-  hn::StoreU(hn::BitCast(hn::Repartition<uint8_t, Lanes32>(), v), hn::Repartition<uint8_t, Lanes32>(), p);
+  const hn::Repartition<uint8_t, Lanes32> d;
+  if constexpr (kStream) return hn::Stream(hn::BitCast(d, v), d, p);
+  hn::StoreU(hn::BitCast(d, v), d, p);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// P:splitexp of bf16 in SIMD, full chunks only: the same bits as p_splitexp.h.
+// P:splitexp of bf16 in SIMD, full chunks only: the same bits as p_splitexp.h. And the copy past the caches.
 #include "kernels/simd/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/simd/splitexp_bodies.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "kernels/simd/bits-inl.h"
 #include "kernels/simd/bodies.h"
+#include "kernels/simd/stream-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvasir::simd {
@@ -102,6 +104,8 @@ bool DecodeChunk(const uint8_t* fixed, const SplitChunk& chunk, uint8_t* out) {
 
 #endif  // HWY_SCALAR
 
+void CopyPastCaches(const uint8_t* from, uint8_t* to, uint64_t bytes) { StreamCopy(from, to, bytes); }
+
 }  // namespace HWY_NAMESPACE
 }  // namespace kvasir::simd
 HWY_AFTER_NAMESPACE();
@@ -111,11 +115,22 @@ namespace kvasir::simd {
 
 HWY_EXPORT(EncodeChunk);
 HWY_EXPORT(DecodeChunk);
+HWY_EXPORT(CopyPastCaches);
 
 std::string TargetName() {
   const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
   return hwy::TargetName(usable & -usable);  // a lower bit is a better target
 }
+
+void Copy(const uint8_t* from, uint8_t* to, uint64_t bytes, Destination destination) {
+  if (destination == Destination::kCache) {
+    std::memcpy(to, from, bytes);
+  } else {
+    HWY_DYNAMIC_DISPATCH(CopyPastCaches)(from, to, bytes);
+  }
+}
+
+void Fence() { hwy::FlushStream(); }
 
 bool EncodeSplitChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& chunk) {
   return HWY_DYNAMIC_DISPATCH(EncodeChunk)(in, fixed, tail, chunk);

@@ -2,8 +2,7 @@
 // The coder of P:raw.
 #include "kernels/stages/p_raw.h"
 
-#include <cstring>
-
+#include "kernels/simd/bodies.h"
 #include "kernels/stages/stage.h"
 
 namespace kvasir {
@@ -15,18 +14,21 @@ class RawCoder final : public FrameCoder {
   Result<bool> Check(const FrameShape&) const override { return true; }
   uint64_t MaxFrameBytes(const FrameShape& shape) const override { return RawFrameBytes(shape); }
 
-  uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>&) const override {
-    std::memcpy(out, dense, shape.bytes());
+  uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>&,
+                  Destination destination) const override {
+    simd::Copy(dense, out, shape.bytes(), destination);
+    simd::Fence();
     return shape.bytes();
   }
 
   Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
-                      std::vector<std::byte>&) const override {
+                      std::vector<std::byte>&, Destination destination) const override {
     if (frame.size() != shape.bytes()) {
       return Error{ErrorCode::kDataLoss, "raw frame has " + std::to_string(frame.size()) + " bytes, its shape needs " +
                                              std::to_string(shape.bytes())};
     }
-    std::memcpy(dense, frame.data(), frame.size());
+    simd::Copy(frame.data(), dense, frame.size(), destination);
+    simd::Fence();
     return true;
   }
 };

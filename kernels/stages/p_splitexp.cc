@@ -10,6 +10,9 @@
 namespace kvasir {
 namespace {
 
+// Chunks between the one at hand and the one asked for: a chunk has two short streams, which the CPU's own prefetching misses.
+constexpr uint32_t kChunksAhead = 2;
+
 Error Damaged(uint32_t chunk, const std::string& what) {
   return {ErrorCode::kDataLoss, "splitexp frame: chunk " + std::to_string(chunk) + ": " + what};
 }
@@ -84,39 +87,49 @@ class SplitExpCoder final : public FrameCoder {
     return SplitFrame(SplitFormatOf(shape.element), shape.elements()).max_bytes();
   }
 
-  uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>&) const override {
+  uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>&,
+                  Destination destination) const override {
     const SplitFrame s(SplitFormatOf(shape.element), shape.elements());
+    alignas(64) uint8_t fixed[kSplitFixedBytesMax];
     uint8_t* tail = out + s.tails_at();
     for (uint32_t i = 0; i < s.chunks; ++i) {
       const uint8_t* in = dense + uint64_t{i} * kSplitChunk * 2;
+      Prefetch(in + kChunksAhead * kSplitChunk * 2, kSplitChunk * 2);
       SplitChunk chunk;
-      if (s.f.half || s.count(i) != kSplitChunk || !simd::EncodeSplitChunk(in, out + s.fixed_at(i), tail, chunk)) {
-        chunk = EncodeSplitChunkReference(s.f, in, s.count(i), out + s.fixed_at(i), tail);
+      if (s.f.half || s.count(i) != kSplitChunk || !simd::EncodeSplitChunk(in, fixed, tail, chunk)) {
+        chunk = EncodeSplitChunkReference(s.f, in, s.count(i), fixed, tail);
       }
+      simd::Copy(fixed, out + s.fixed_at(i), s.f.fixed_bytes(s.count(i)), destination);
       uint8_t* entry = out + uint64_t{i} * kSplitEntryBytes;
       entry[0] = chunk.top;
       entry[1] = chunk.mode;
       Store16(entry + 2, chunk.escapes);
       tail += s.f.tail_bytes(chunk, s.count(i));
     }
+    simd::Fence();
     return static_cast<uint64_t>(tail - out);
   }
 
   Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
-                      std::vector<std::byte>&) const override {
+                      std::vector<std::byte>&, Destination destination) const override {
     const SplitFrame s(SplitFormatOf(shape.element), shape.elements());
     if (Result<bool> checked = CheckEntries(s, frame); !checked.ok()) return checked;
     const uint8_t* tail = frame.data() + s.tails_at();
+    alignas(64) uint8_t values[2 * kSplitChunk];
     for (uint32_t i = 0; i < s.chunks; ++i) {
       const SplitChunk chunk = LoadEntry(frame.data(), i);
       const uint8_t* fixed = frame.data() + s.fixed_at(i);
-      uint8_t* out = dense + uint64_t{i} * kSplitChunk * 2;
+      Prefetch(fixed + kChunksAhead * s.f.fixed_bytes(kSplitChunk), s.f.fixed_bytes(kSplitChunk));
+      uint8_t* place = dense + uint64_t{i} * kSplitChunk * 2;
+      uint8_t* out = destination == Destination::kMemory ? values : place;
       if (s.f.half || s.count(i) != kSplitChunk || chunk.mode != 0 || !simd::DecodeSplitChunk(fixed, chunk, out)) {
         DecodeSplitChunkReference(s.f, chunk, fixed, tail, s.count(i), out);
       }
       if (Result<bool> put = PutEscapes(s.f, i, chunk, tail, s.count(i), out); !put.ok()) return put;
+      if (out != place) simd::Copy(out, place, 2 * s.count(i), destination);
       tail += s.f.tail_bytes(chunk, s.count(i));
     }
+    simd::Fence();
     return true;
   }
 };

@@ -24,6 +24,7 @@ namespace kvasir {
 
 inline constexpr uint32_t kSplitChunk = 1024;      ///< values
 inline constexpr uint32_t kSplitEntryBytes = 4;
+inline constexpr uint32_t kSplitFixedBytesMax = 1792;  ///< of one chunk: fp16
 inline constexpr uint32_t kSplitEscapeBytes = 3;
 inline constexpr uint32_t kSplitFewEscapes = 16;   ///< more of them and the histogram is asked
 

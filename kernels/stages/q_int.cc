@@ -41,9 +41,9 @@ class IntCoder final : public FrameCoder {
   uint64_t MaxFrameBytes(const FrameShape& shape) const override { return LayOutIntFrame(spec_, shape).frame_bytes; }
 
   uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out,
-                  std::vector<std::byte>& scratch) const override {
+                  std::vector<std::byte>& scratch, Destination destination) const override {
     const IntFrame f = LayOutIntFrame(spec_, shape);
-    if (!simd::EncodeIntFrame(f, dense, out, scratch)) {
+    if (!simd::EncodeIntFrame(f, dense, out, scratch, destination)) {
       const uint64_t bytes = uint64_t{shape.tokens} * shape.dim;
       if (scratch.size() < bytes) scratch.resize(bytes);
       EncodeIntFrameReference(f, dense, out, reinterpret_cast<uint8_t*>(scratch.data()));
@@ -52,7 +52,7 @@ class IntCoder final : public FrameCoder {
   }
 
   Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
-                      std::vector<std::byte>& scratch) const override {
+                      std::vector<std::byte>& scratch, Destination destination) const override {
     const IntFrame f = LayOutIntFrame(spec_, shape);
     if (frame.size() != f.frame_bytes) {
       return Error{ErrorCode::kDataLoss, "int frame has " + std::to_string(frame.size()) + " bytes, its shape needs " +
@@ -63,7 +63,7 @@ class IntCoder final : public FrameCoder {
         return Error{ErrorCode::kDataLoss, "int frame: the parameter at byte " + std::to_string(at) + " is not finite"};
       }
     }
-    if (!simd::DecodeIntFrame(f, frame.data(), dense, scratch)) DecodeIntFrameReference(f, frame.data(), dense);
+    if (!simd::DecodeIntFrame(f, frame.data(), dense, scratch, destination)) DecodeIntFrameReference(f, frame.data(), dense);
     return true;
   }
 

@@ -2,13 +2,15 @@
 // Q:int. Uniform integer quantisation of groups, with fp16 parameters (KIVI, arXiv 2402.02750). CPU reference and CUDA body.
 //
 // A group is `group` tokens of one channel of one head (axis chan) or `group` channels of one token of one head (axis tok);
-// the last group of an axis may be shorter. All arithmetic is float32, each operation rounded once:
+// the last group of an axis may be shorter. All arithmetic is float32, each operation rounded once, half to even:
 //   input   x: NaN counts as 0; beyond +-65504 (the largest fp16) counts as +-65504
-//   asym    z = fp16(min x),  s = fp16((max x - z) / (2^b - 1)),             code = round((x - z) * (1 / s)) in [0, 2^b - 1]
-//   sym     z = 0,            s = fp16(max|x| / (2^(b-1) - 1)),   code - 2^(b-1) = round(x * (1 / s)) in +-(2^(b-1) - 1)
-//   decode  x = code * s + z: the product is rounded, then the sum, then the element type
-// s and z above are the stored fp16 values read back, so the codes fit the parameters that the reader has. Rounding is half
-// to even. s = 0 gives code 0 (sym: 2^(b-1)). A minimum of -0 is stored as +0. Max and min do not depend on order.
+//   asym    z = min x, down to fp16;  s = (max x - z) / (2^b - 1), up to fp16;  code = round((x - z) * (1 / s))
+//   sym     z = 0;  s = max|x| / (2^(b-1) - 1), up to fp16;                     code = round(x * (1 / s)) + 2^(b-1)
+//   decode  x = (code [- 2^(b-1)]) * s + z, rounded to the element type
+// s and z in the codes' formula are the stored fp16 values read back. Rounded outwards, they span the group: no code leaves its
+// range, nothing is clipped, the error is at most half a step. s is 0 only where all values are equal: then the code is 0
+// (sym: 2^(b-1)). Max and min do not depend on order; a minimum of -0 is stored as +0. A code has at most 8 bits and s has
+// 11, so the product of decode is exact: with or without a fused multiply-add the sum is the same.
 //
 // Frame: scales fp16[P] | zeros fp16[P] (asym only) | codes, packed rows of `dim` codes, [heads][tokens].
 //   chan: P = heads * ceil(tokens / group) * dim, as [heads][token group][channel]
@@ -85,25 +87,22 @@ KVASIR_HD inline IntParameters ChooseIntParameters(const IntSpec& spec, float le
     range = greatest > below ? greatest : below;
     steps = static_cast<float>((1 << (spec.bits - 1)) - 1);
   } else {
-    p.zero16 = FloatToFloat16(least + 0.0f);  // -0 becomes +0
+    p.zero16 = Float16Below(least + 0.0f);  // -0 becomes +0
     p.zero = Float16ToFloat(p.zero16);
     range = greatest - p.zero;
     steps = static_cast<float>((1 << spec.bits) - 1);
   }
-  if (!(range > 0.0f)) range = 0.0f;  // rounding may put zero above the greatest
-  p.scale16 = FloatToFloat16(range / steps);
+  if (!(range > 0.0f)) range = 0.0f;  // no -0
+  p.scale16 = Float16Above(range / steps);
   const float scale = Float16ToFloat(p.scale16);
   p.inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
   return p;
 }
 
-/// `x` is an IntInput. The sum with 2^23 rounds to an integer, half to even, and leaves the code in the low bits.
+/// `x` is an IntInput of the group. The sum with 2^23 rounds to an integer, half to even, and leaves the code in the low bits.
 KVASIR_HD inline uint8_t IntCode(const IntSpec& spec, const IntParameters& p, float x) {
-  const float greatest = static_cast<float>(spec.symmetric ? (1 << (spec.bits - 1)) - 1 : (1 << spec.bits) - 1);
-  const float least = spec.symmetric ? -greatest : 0.0f;
   const float middle = spec.symmetric ? static_cast<float>(1 << (spec.bits - 1)) : 0.0f;
-  float v = (x - p.zero) * p.inverse;
-  v = v > greatest ? greatest : v < least ? least : v;
+  const float v = (x - p.zero) * p.inverse;
   return static_cast<uint8_t>(BitsOfFloat(v + (8388608.0f + middle)));
 }
 

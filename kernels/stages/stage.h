@@ -24,10 +24,10 @@ class FrameCoder {
   virtual uint64_t MaxFrameBytes(const FrameShape& shape) const = 0;
   /// Returns the bytes written, at most MaxFrameBytes.
   virtual uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out,
-                          std::vector<std::byte>& scratch) const = 0;
+                          std::vector<std::byte>& scratch, Destination destination) const = 0;
   /// kDataLoss for bytes Encode cannot have written; `dense` is then unspecified, nothing outside it was touched.
   virtual Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
-                              std::vector<std::byte>& scratch) const = 0;
+                              std::vector<std::byte>& scratch, Destination destination) const = 0;
 };
 
 /// What a stage does to its input decides what may stand before it.

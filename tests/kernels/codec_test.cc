@@ -81,11 +81,11 @@ TEST(Codec, SplitExpSizes) {
 
 // ---- Q:int against its formulas ----
 
-/// Rounds to fp16 in double, ties to even; subnormals too.
-double RoundToHalf(double x) {
+/// x to fp16 in double, down or up; subnormals too.
+double ToHalf(double x, double (*round)(double)) {
   if (x == 0) return 0;
   const int exponent = std::max(std::ilogb(x), -14) - 10;
-  return std::min(std::ldexp(std::nearbyint(std::ldexp(x, -exponent)), exponent), 65504.0);
+  return std::ldexp(round(std::ldexp(x, -exponent)), exponent);
 }
 
 double F(double x) { return static_cast<double>(static_cast<float>(x)); }
@@ -103,13 +103,16 @@ std::vector<double> QuantisedGroup(const IntCase& c, std::vector<double> x) {
   const double least = *std::min_element(x.begin(), x.end());
   const double greatest = *std::max_element(x.begin(), x.end());
   const int last = c.symmetric ? (1 << (c.bits - 1)) - 1 : (1 << c.bits) - 1;
-  const double z = c.symmetric ? 0.0 : RoundToHalf(least);
-  const double range = c.symmetric ? std::max(greatest, -least) : std::max(F(greatest - z), 0.0);
-  const double s = RoundToHalf(F(range / last));
+  const double z = c.symmetric ? 0.0 : ToHalf(least, std::floor);
+  const double range = c.symmetric ? std::max(greatest, -least) : F(greatest - z);
+  const double s = ToHalf(F(range / last), std::ceil);
   const double inverse = s > 0 ? F(1.0 / s) : 0.0;
   for (double& v : x) {
-    const double q = std::clamp(F(F(v - z) * inverse), c.symmetric ? -1.0 * last : 0.0, 1.0 * last);
-    v = F(F(std::nearbyint(q) * s) + z);
+    const double q = std::nearbyint(F(F(v - z) * inverse));
+    EXPECT_TRUE(c.symmetric ? std::fabs(q) <= last : q >= 0 && q <= last) << q;
+    const double decoded = F(q * s + z);
+    EXPECT_LE(std::fabs(decoded - v), 0.5001 * s + 1e-7 * std::fabs(v)) << "nothing is clipped";
+    v = decoded;
   }
   return x;
 }
