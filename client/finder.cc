@@ -16,6 +16,7 @@ struct Finder::Group {
   Owner owner;
   bool last_resort = true;         // no block of it has another owner left
   std::vector<AcquiredRun> runs;
+  Instant begin;
   Loop::TimerId timer = 0;
   bool answered = false;
 };
@@ -98,6 +99,7 @@ void Finder::Send(std::shared_ptr<Group> group) {
   // A silent owner may not eat the time of the next one.
   const Duration patience = std::min(desk_.options.call_deadline, group->last_resort ? left : left / 2);
   const Instant until = now + patience;
+  group->begin = now;
   auto self = shared_from_this();
   group->timer = desk_.loop.At(until, [self, group] {
     self->Answered(group, absl::DeadlineExceededError("an owner did not answer in time"), nullptr);
@@ -129,6 +131,8 @@ void Finder::Answered(const std::shared_ptr<Group>& group, absl::StatusOr<Acquir
   }
   desk_.loop.Cancel(group->timer);
   --groups_under_way_;
+  desk_.Trace({.what = "acquire", .block = group->runs[0].first_block, .layer = wish_.slice.first_layer,
+               .begin = group->begin, .end = desk_.loop.Now(), .bytes = 0});
   if (reply.ok()) {
     TakeRuns(*group, *reply, path);
   } else {

@@ -101,6 +101,8 @@ class NodeLink {
   void Renewal();
   void Touch(TouchRequest request, absl::AnyInvocable<void(absl::StatusOr<TouchReply>)> done);
   void FlushReleases();
+  /// Whether silence until then says something about the node.
+  bool Patient(Instant deadline) const;
   /// What the status of a call says about the node: nothing, a stale session, or that it is gone.
   void Judge(const absl::Status& status, bool patient);
   Instant CallDeadline() const { return desk_.loop.Now() + desk_.options.call_deadline; }

@@ -13,7 +13,7 @@ void NodeLink::Offer(const std::shared_ptr<Path>& path, OfferRequest request, In
   desk_.Count(Counter::kOffers);
   request.session = path->session;
   request.shard = path->shard;
-  const bool patient = deadline >= CallDeadline();
+  const bool patient = Patient(deadline);
   Call<OfferRequest, OfferReply>(
       desk_.mailbox, desk_.loop, *api_, &StoreApi::Offer, std::move(request), deadline,
       [this, life = life_, patient, done = std::move(done)](absl::StatusOr<OfferReply> reply) mutable {
@@ -29,7 +29,7 @@ void NodeLink::Acquire(const std::shared_ptr<Path>& path, AcquireRequest request
   request.session = path->session;
   request.shard = path->shard;
   ++acquires_under_way_;
-  const bool patient = deadline >= CallDeadline();
+  const bool patient = Patient(deadline);
   Call<AcquireRequest, AcquireReply>(
       desk_.mailbox, desk_.loop, *api_, &StoreApi::Acquire, std::move(request), deadline,
       [this, life = life_, patient, done = std::move(done)](absl::StatusOr<AcquireReply> reply) mutable {
@@ -52,6 +52,10 @@ void NodeLink::Touch(TouchRequest request, absl::AnyInvocable<void(absl::StatusO
                                    Judge(reply.status(), true);
                                    done(std::move(reply));
                                  });
+}
+
+bool NodeLink::Patient(Instant deadline) const {
+  return deadline - desk_.loop.Now() >= desk_.options.call_deadline * 3 / 4;
 }
 
 void NodeLink::Judge(const absl::Status& status, bool patient) {

@@ -174,7 +174,7 @@ AcquireReply FakeStore::AnswerAcquire(const AcquireRequest& request) {
 const View* FakeStore::Choose(const AcquireRequest& request, const BlockOf& block) const {
   for (const std::string& wish : request.accept) {
     for (const auto& [digest, view] : block.views) {
-      if (wish != "any" && !(wish == "lossless" ? view.lossless : wish == view.spec)) continue;
+      if (wish != "any" && !ignore_accept_ && !(wish == "lossless" ? view.lossless : wish == view.spec)) continue;
       bool whole = true;
       for (uint32_t l = request.first_layer; whole && l < request.first_layer + request.layers; ++l) {
         for (uint32_t h = request.first_head; whole && h < request.first_head + request.heads; ++h) {
@@ -342,6 +342,10 @@ void FakeStore::MakeReady(uint32_t layer_group) {
 
 void FakeStore::EventsFirst(bool first) {
   Do([this, first] { events_first_ = first; });
+}
+
+void FakeStore::IgnoreAccept(bool ignore) {
+  Do([this, ignore] { ignore_accept_ = ignore; });
 }
 
 void FakeStore::RevokeLeases() {

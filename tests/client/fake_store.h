@@ -50,6 +50,7 @@ class FakeStore : public StoreApi {
   void HoldLayersFrom(uint32_t group);    ///< Acquire answers such parts as pending
   void MakeReady(uint32_t layer_group);   ///< of every lease: tells it by Watch
   void EventsFirst(bool first);           ///< pending parts are told ready before the answer to their Acquire
+  void IgnoreAccept(bool ignore);         ///< answers in whatever view it has
   void RevokeLeases();
   void Announce(const Membership& membership);
   /// `damage` sees every stored part, whole, and may change its bytes.
@@ -104,7 +105,7 @@ class FakeStore : public StoreApi {
   std::vector<PendingPart> pending_;
   std::vector<std::shared_ptr<OfferUnderWay>> held_;
   std::vector<Task> swallowed_;
-  bool dead_ = false, silent_ = false, hold_offers_ = false, events_first_ = false;
+  bool dead_ = false, silent_ = false, hold_offers_ = false, events_first_ = false, ignore_accept_ = false;
   absl::Status refuse_;
   uint32_t hold_layers_from_ = ~0u;
   Seen seen_;
