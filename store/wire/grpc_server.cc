@@ -297,7 +297,7 @@ void GrpcServer::SetHealth(Health which, bool serving) {
   KVASIR_CHECK(impl_->server != nullptr, "SetHealth comes after Start");
   grpc::HealthCheckServiceInterface* health = impl_->server->GetHealthCheckService();
   health->SetServingStatus(which == Health::kLiveness ? "liveness" : "readiness", serving);
-  if (which == Health::kReadiness) health->SetServingStatus(serving);
+  if (which == Health::kReadiness) health->SetServingStatus("", serving);
 }
 
 void GrpcServer::Shutdown(Duration patience) {

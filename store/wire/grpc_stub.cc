@@ -129,9 +129,9 @@ class WatchCall : public grpc::ClientReadReactor<v1::WatchEvent> {
 
   /// No callback begins after this; waits for the one that is running, unless this is it.
   void Close() {
-    context_.TryCancel();
     MutexLock lock(mutex_);
-    closed_ = true;
+    closed_ = true;  // first: the end that TryCancel brings is not the owner's any more
+    context_.TryCancel();
     while (delivering_ && deliverer_ != std::this_thread::get_id()) quiet_.Wait(mutex_);
   }
 
