@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// DiskIo: the SSD tier's only way to the disk for payload: batches of reads, writes, syncs and allocations on open files.
-// Two bodies (io_uring; pread/pwrite on the calling thread) and, in tests, one that fails where it is told to.
+// DiskIo: the SSD tier's only way to the disk for payload: batches of reads, writes, syncs and allocations on open
+// files. Two bodies (io_uring; pread/pwrite on the calling thread) and, in tests, one that fails where it is told to.
 #pragma once
 
 #include <cstddef>

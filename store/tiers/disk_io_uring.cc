@@ -13,7 +13,7 @@
 namespace kvasir {
 namespace {
 
-constexpr unsigned kRingEntries = 64;      ///< operations in flight a ring
+constexpr unsigned kRingEntries = 64;  ///< operations in flight a ring
 constexpr int kOpcodes[] = {IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FSYNC};
 
 class Ring {
@@ -43,8 +43,9 @@ class Ring {
     while (waiting > 0) {
       const int submitted = io_uring_submit_and_wait(&ring_, 1);
       // The kernel holds our buffers: nothing but completions may end this loop.
-      KVASIR_CHECK(submitted >= 0 || submitted == -EINTR || submitted == -EAGAIN || submitted == -EBUSY,
-                   "io_uring_submit failed with operations in flight");
+      KVASIR_CHECK(
+          submitted >= 0 || submitted == -EINTR || submitted == -EAGAIN || submitted == -EBUSY || submitted == -ENOMEM,
+          "io_uring_submit failed with operations in flight");
       waiting -= Reap();
     }
   }

@@ -114,8 +114,18 @@ absl::Status SyncDirectory(const std::string& path) {
   return absl::OkStatus();
 }
 
+/// A directory that was just made is not to vanish with its name at a power loss. Best effort: not all may be opened.
+void SyncAncestors(const std::string& path) {
+  std::error_code error;
+  std::filesystem::path above = std::filesystem::absolute(path, error);
+  while (above.has_relative_path()) {
+    above = above.parent_path();
+    SyncDirectory(above).IgnoreError();
+  }
+}
+
 absl::Status CheckIsDirectory(const std::string& path) {
-  struct stat found{};
+  struct stat found {};
   if (stat(path.c_str(), &found) != 0) return SsdErrnoError(path, "cannot be found", errno);
   if (!S_ISDIR(found.st_mode)) return SsdErrnoError(path, "is a file", ENOTDIR);
   return absl::OkStatus();
@@ -126,7 +136,7 @@ absl::Status CheckIsDirectory(const std::string& path) {
 absl::StatusOr<SsdDirectory> SsdDirectory::Open(const std::string& path, Access access) {
   if (path.empty()) return absl::InvalidArgumentError("SSD directory: no path given");
   std::error_code error;
-  if (access == Access::kWrite) std::filesystem::create_directories(path, error);
+  if (access == Access::kWrite && std::filesystem::create_directories(path, error)) SyncAncestors(path);
   // What create_directories says of an existing file is less clear than what stat says.
   if (absl::Status status = CheckIsDirectory(path); !status.ok()) {
     return error && error.value() != EEXIST && error.value() != ENOTDIR
@@ -143,7 +153,9 @@ absl::StatusOr<SsdDirectory> SsdDirectory::Open(const std::string& path, Access 
   // Under the lock once more: another process may have come first, and gone.
   if (absl::Status status = HasFormat(path) ? CheckFormat(path) : MakeFormat(path); !status.ok()) return status;
   for (const std::string& part : {directory.segments(), directory.index()}) {
-    if (mkdir(part.c_str(), 0755) != 0 && errno != EEXIST) return SsdErrnoError(path, absl::StrCat("cannot make ", part), errno);
+    if (mkdir(part.c_str(), 0755) != 0 && errno != EEXIST) {
+      return SsdErrnoError(path, absl::StrCat("cannot make ", part), errno);
+    }
   }
   if (absl::Status status = SyncDirectory(path); !status.ok()) return status;
   return directory;

@@ -11,15 +11,16 @@
 
 namespace kvasir {
 
-inline constexpr int kSsdFormat = 1;  ///< written to FORMAT; raised when an older build could no longer read the directory
+/// Written to FORMAT; raised when an older build could no longer read the directory.
+inline constexpr int kSsdFormat = 1;
 
 /// Holds the lock of a directory while it lives.
 class SsdDirectory {
  public:
   enum class Access { kWrite, kRead };
 
-  /// Makes the directory (kWrite) or finds it, checks its format before anything in it is touched, and locks it: alone
-  /// for kWrite, beside other readers for kRead. A directory that holds something else is refused.
+  /// Makes the directory (kWrite) or finds it, checks its format before anything in it is touched, and locks it:
+  /// alone for kWrite, beside other readers for kRead. A directory that holds something else is refused.
   static absl::StatusOr<SsdDirectory> Open(const std::string& path, Access access);
 
   const std::string& path() const { return path_; }

@@ -123,7 +123,8 @@ rocksdb::Options IndexOptions() {
   rocksdb::Options options;
   options.create_if_missing = true;
   options.paranoid_checks = true;
-  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;  // a torn tail is what a power loss leaves
+  // A torn tail is what a power loss leaves.
+  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   options.write_buffer_size = kMemtableBytes;
   options.max_write_buffer_number = 3;
   options.max_background_jobs = 2;
@@ -157,7 +158,8 @@ class RocksIndex final : public SsdIndex {
     for (const std::string& key : batch.erased_keys) keep(writes.Delete(key));
     for (const IndexedPart& part : batch.put) {
       const PartRecord record = ToRecord(part);
-      keep(writes.Put(PartKey(part.meta.id), rocksdb::Slice(reinterpret_cast<const char*>(&record), sizeof record)));
+      const rocksdb::Slice value(reinterpret_cast<const char*>(&record), sizeof record);
+      keep(writes.Put(PartKey(part.meta.id), value));
     }
     for (const NamedValue& value : batch.values) keep(writes.Put(kValuePrefix + value.name, value.value));
     rocksdb::WriteOptions options;
@@ -189,7 +191,7 @@ class RocksIndex final : public SsdIndex {
  private:
   std::string path_;
   std::unique_ptr<rocksdb::DB> db_;
-  bool failed_ = false;
+  bool failed_ = false;  ///< a write did: there will be no other
 };
 
 rocksdb::Status OpenAndRead(const std::string& path, SsdIndex::Access access, SsdIndex::Contents* contents,
@@ -228,8 +230,8 @@ absl::StatusOr<std::unique_ptr<SsdIndex>> SsdIndex::Open(const std::string& path
   if (error) return ToStatus(path, first);
   status = OpenAndRead(path, access, contents, &index);
   if (!status.ok()) return ToStatus(path, status);
-  contents->note = absl::StrCat("the index was damaged beyond repair and is now ", aside,
-                                "; the tier starts empty (", first.ToString(), ")");
+  contents->note = absl::StrCat("the index was damaged beyond repair and is now ", aside, "; the tier starts empty (",
+                                first.ToString(), ")");
   return index;
 }
 

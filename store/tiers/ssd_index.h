@@ -42,12 +42,12 @@ class SsdIndex {
   };
 
   /// Opens `path` and reads everything. A damaged index is repaired (kWrite); one beyond repair is renamed to
-  /// `path`.damaged and an empty one made, since a cache that starts cold beats one that does not start. `note` says so.
+  /// `path`.damaged and an empty one made: a cache that starts cold beats one that does not start. `note` says so.
   static absl::StatusOr<std::unique_ptr<SsdIndex>> Open(const std::string& path, Access access, Contents* contents);
 
   virtual ~SsdIndex() = default;
-  /// With `sync` it survives a power loss when this returns; without, a kill -9. After a failure all further writes fail.
-  /// One thread at a time.
+  /// With `sync` it survives a power loss when this returns; without, a kill -9. After a failure all further writes
+  /// fail. One thread at a time.
   virtual absl::Status Write(const Batch& batch, bool sync) = 0;
 };
 

@@ -9,7 +9,7 @@
 namespace kvasir {
 
 absl::StatusOr<std::unique_ptr<SsdTier>> SsdTier::Open(const SsdOptions& options, Recovered* recovered) {
-  std::unique_ptr<DiskIo> disk = MakeUringDisk(options.disk_threads + 1);  // readers and the writer
+  std::unique_ptr<DiskIo> disk = MakeUringDisk(ReaderCount(options) + 1);  // and the writer
   if (disk == nullptr) disk = MakePwriteDisk();
   return OpenWithDisk(options, std::move(disk), recovered);
 }

@@ -218,7 +218,9 @@ absl::Status CheckPartHead(const IndexedPart& entry, std::span<const std::byte> 
                                              {entry.meta.id, entry.meta.ns, entry.meta.generation});
   if (!part.ok()) return part.status();
   if (part->total_bytes != entry.meta.bytes) return absl::DataLossError("part: length is not the index's");
-  if (part->frames_offset != entry.meta.frames_offset) return absl::DataLossError("part: frames_offset is not the index's");
+  if (part->frames_offset != entry.meta.frames_offset) {
+    return absl::DataLossError("part: frames_offset is not the index's");
+  }
   return absl::OkStatus();
 }
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Recovery: what of the index is borne out by the segments. An entry stays when its segment is there, in that incarnation,
-// long enough, and the part's header is the one the entry speaks of; all else is dropped, counted, and its space free.
+// Recovery: what of the index is borne out by the segments. An entry stays when its segment is there, in that
+// incarnation, long enough, and the part's header is the one the entry speaks of; all else is dropped, counted, and its
+// space free.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,7 +31,7 @@ struct RecoveryContext {
 struct RecoveredIndex {
   std::vector<IndexedPart> kept;  ///< by segment and offset
   uint64_t dropped = 0;
-  uint64_t generation_max = 0;    ///< of every entry, kept or not
+  uint64_t generation_max = 0;  ///< of every entry, kept or not
 };
 
 /// Adopts the segments into `table` and takes what is dropped out of the index. A disk that cannot be read is no reason

@@ -22,7 +22,6 @@
 namespace kvasir {
 namespace {
 
-constexpr size_t kNameDigits = 8;
 constexpr char kNameSuffix[] = ".seg";
 
 int OpenFlags(SegmentAccess access) {
@@ -69,12 +68,12 @@ std::string SegmentPath(const std::string& directory, uint32_t id) {
 absl::StatusOr<std::vector<uint32_t>> ListSegments(const std::string& directory) {
   std::vector<uint32_t> ids;
   std::error_code error;
-  for (std::filesystem::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
-    const std::string name = entry->path().filename();
+  std::filesystem::directory_iterator entry(directory, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
     uint32_t id = 0;
-    const bool ours = name.size() >= kNameDigits + 4 && absl::SimpleAtoi(entry->path().stem().string(), &id) && id > 0 &&
-                      SegmentPath(directory, id) == entry->path().string();
-    if (ours) ids.push_back(id);
+    // Back and forth: the number says the name, or the file is not ours.
+    const bool number = absl::SimpleAtoi(entry->path().stem().string(), &id) && id > 0;
+    if (number && SegmentPath(directory, id) == entry->path().string()) ids.push_back(id);
   }
   if (error) return SsdErrnoError(directory, "cannot be listed", error.value());
   std::sort(ids.begin(), ids.end());
@@ -95,12 +94,13 @@ bool DirectWorks(const std::string& directory) {
   return works;
 }
 
-absl::StatusOr<FoundSegment> OpenSegment(const std::string& directory, uint32_t id, SegmentAccess access, DiskIo& disk) {
+absl::StatusOr<FoundSegment> OpenSegment(const std::string& directory, uint32_t id, SegmentAccess access,
+                                         DiskIo& disk) {
   const std::string path = SegmentPath(directory, id);
   FoundSegment found;
   found.file.id = id;
   found.file.fd = FileDescriptor(open(path.c_str(), OpenFlags(access)));
-  struct stat about{};
+  struct stat about {};
   if (!found.file.fd.ok() || fstat(found.file.fd.get(), &about) != 0) {
     return SsdErrnoError(directory, absl::StrCat("cannot open ", path), errno);
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// SegmentFile: one file of payload: a header block that says which segment and which incarnation it is, then parts, each
-// padded to kBlockBytes. The incarnation on disk is raised, and synced, before the space is written again: an entry of the
-// index that names an older one points to nothing.
+// SegmentFile: one file of payload: a header block that says which segment and which incarnation it is, then parts,
+// each padded to kBlockBytes. The incarnation on disk is raised, and synced, before the space is written again: an
+// entry of the index that names an older one points to nothing.
 #pragma once
 
 #include <cstdint>

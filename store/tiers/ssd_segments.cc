@@ -15,7 +15,7 @@
 namespace kvasir {
 namespace {
 
-constexpr uint64_t kSegmentsMin = 4;                   ///< evicting one leaves most of the cache
+constexpr uint64_t kSegmentsMin = 4;                    ///< evicting one leaves most of the cache
 constexpr uint64_t kSegmentBytesMin = 4 * kBlockBytes;  ///< header, and room worth a file
 
 }  // namespace
@@ -135,8 +135,8 @@ SegmentTable::Totals SegmentTable::totals() const {
 }
 
 SegmentUse SegmentTable::UseOf(const Segment& segment) const {
-  return {segment.file.id,    segment.file.incarnation, segment.file.fd.get(),
-          segment.file.bytes, segment.tail,             segment.live};
+  return {segment.file.id, segment.file.incarnation, segment.file.fd.get(), segment.file.bytes, segment.tail,
+          segment.live};
 }
 
 SegmentTable::Segment& SegmentTable::At(uint32_t id) {

@@ -7,6 +7,7 @@
 //   DIR/LOCK                   flock: one process a directory
 //   DIR/segments/00000001.seg  records: part bytes, padded to kBlockBytes
 //   DIR/index/                 RocksDB: part id -> location, generation, block metadata; names; objects
+//   DIR/index.damaged/         an index beyond repair, set aside; for the curious, may be deleted
 //
 // Space comes back by segment: a segment without live parts is reused; when room runs short the segment with the fewest
 // live bytes is emptied and what it still held is reported as evicted (a cache may forget; it never lies).
@@ -100,7 +101,8 @@ class SsdTier {
                       absl::AnyInvocable<void(absl::StatusOr<SsdLocation>)> done) = 0;
   /// Reads the whole part into `into` (bytes long). Checks nothing but lengths and the segment's incarnation: the caller
   /// verifies header and CRCs.
-  virtual void Read(const SsdLocation& location, std::span<std::byte> into, absl::AnyInvocable<void(absl::Status)> done) = 0;
+  virtual void Read(const SsdLocation& location, std::span<std::byte> into,
+                    absl::AnyInvocable<void(absl::Status)> done) = 0;
   /// Forgets parts. Their space comes back with their segment. A location that moved on is left alone.
   virtual void Drop(std::span<const std::pair<PartId, SsdLocation>> parts) = 0;
   /// Parts the tier had to evict to reuse a segment; called before the space is written again. Set once, before Append.
@@ -111,8 +113,8 @@ class SsdTier {
 };
 
 /// Reads every part of a directory offline and checks header, root and every frame, for `kvasir verify`. Calls `report`
-/// for each part in directory order (progress: done, total bytes) from the calling thread. Opens read-only; refuses a
-/// directory in use unless the index can be opened read-only.
+/// for each part in directory order (progress: done, total bytes) from the calling thread. Opens read-only. Unavailable
+/// while a tier has the directory open: parts that move under the reader's eyes would look damaged.
 struct VerifiedPart {
   PartMeta meta;
   SsdLocation location;

@@ -13,15 +13,20 @@
 namespace kvasir {
 namespace {
 
-constexpr size_t kReadsAtOnce = 16;         ///< a reader takes no more than its share, and at most this
+constexpr size_t kReadsAtOnce = 16;  ///< a reader takes no more than its share, and at most this
 constexpr uint32_t kDiskThreadsMax = 64;
 
+absl::Status QueueFull(const SsdOptions& options, const char* what) {
+  return absl::ResourceExhaustedError(absl::StrCat("SSD: queued_max: ", options.queued_max, " ", what, " wait"));
+}
 absl::Status Closing() { return absl::UnavailableError("SSD tier is closing"); }
 
 }  // namespace
 
+uint32_t ReaderCount(const SsdOptions& options) { return std::clamp(options.disk_threads, 1u, kDiskThreadsMax); }
+
 SsdTierImpl::SsdTierImpl(const SsdOptions& options, House house)
-    : options_(options), readers_(std::clamp(options.disk_threads, 1u, kDiskThreadsMax)), house_(std::move(house)) {
+    : options_(options), readers_(ReaderCount(options)), house_(std::move(house)) {
   threads_.emplace_back([this] { WriteLoop(); });
   pthread_setname_np(threads_.back().native_handle(), "kvasir-ssd-w");
   for (uint32_t i = 0; i < readers_; ++i) {
@@ -44,10 +49,11 @@ void SsdTierImpl::Append(const PartMeta& meta, std::span<const std::byte> bytes,
                          absl::AnyInvocable<void(absl::StatusOr<SsdLocation>)> done) {
   WriteOp op = AppendOp{meta, bytes, durable, std::move(done)};
   if (EnqueueWrite(op)) return;
-  std::get<AppendOp>(op).done(absl::ResourceExhaustedError(absl::StrCat("SSD: queued_max ", options_.queued_max, " writes wait")));
+  std::get<AppendOp>(op).done(QueueFull(options_, "writes"));
 }
 
-void SsdTierImpl::Read(const SsdLocation& location, std::span<std::byte> into, absl::AnyInvocable<void(absl::Status)> done) {
+void SsdTierImpl::Read(const SsdLocation& location, std::span<std::byte> into,
+                       absl::AnyInvocable<void(absl::Status)> done) {
   {
     MutexLock lock(mutex_);
     if (reads_.size() < options_.queued_max) {
@@ -56,7 +62,7 @@ void SsdTierImpl::Read(const SsdLocation& location, std::span<std::byte> into, a
       return;
     }
   }
-  done(absl::ResourceExhaustedError(absl::StrCat("SSD: queued_max ", options_.queued_max, " reads wait")));
+  done(QueueFull(options_, "reads"));
 }
 
 void SsdTierImpl::Drop(std::span<const std::pair<PartId, SsdLocation>> parts) {
@@ -76,7 +82,7 @@ void SsdTierImpl::OnEvicted(std::function<void(std::vector<PartId>)> callback) {
 void SsdTierImpl::PutValue(NamedValue value, absl::AnyInvocable<void(absl::Status)> done) {
   WriteOp op = ValueOp{std::move(value), std::move(done)};
   if (EnqueueWrite(op)) return;
-  std::get<ValueOp>(op).done(absl::ResourceExhaustedError(absl::StrCat("SSD: queued_max ", options_.queued_max, " writes wait")));
+  std::get<ValueOp>(op).done(QueueFull(options_, "writes"));
 }
 
 SsdStatus SsdTierImpl::Status() const {
@@ -129,7 +135,8 @@ void SsdTierImpl::WriteLoop() {
   while (std::optional<WriteOp> op = NextWrite(true)) {
     TakeOrRefuse(*std::move(op));
     GatherCompany();
-    if (house_.writer->gathers_durable() && !house_.writer->full() && !closing() && options_.group_commit > Duration::zero()) {
+    const bool may_wait = options_.group_commit > Duration::zero() && !closing();
+    if (may_wait && house_.writer->gathers_durable() && !house_.writer->full()) {
       // One sync for all that arrives meanwhile; callers of durable appends asked for safety, not for haste.
       std::this_thread::sleep_for(options_.group_commit);
       GatherCompany();

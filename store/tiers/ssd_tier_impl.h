@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SsdTierImpl: the queues and threads of an SSD tier: one writer, disk_threads readers. A caller's thread only appends to
-// a queue. Internal to store/tiers; its tests open it with a disk of their own.
+// SsdTierImpl: the queues and threads of an SSD tier: one writer, disk_threads readers. A caller's thread only appends
+// to a queue. Internal to store/tiers; its tests open it with a disk of their own.
 #pragma once
 
 #include <atomic>
@@ -22,6 +22,9 @@
 #include "transport/sync.h"
 
 namespace kvasir {
+
+/// disk_threads within its limits.
+uint32_t ReaderCount(const SsdOptions& options);
 
 /// As SsdTier::Open, but every operation on segments goes through `disk`.
 absl::StatusOr<std::unique_ptr<SsdTier>> OpenWithDisk(const SsdOptions& options, std::unique_ptr<DiskIo> disk,
@@ -47,7 +50,8 @@ class SsdTierImpl final : public SsdTier {
 
   void Append(const PartMeta& meta, std::span<const std::byte> bytes, bool durable,
               absl::AnyInvocable<void(absl::StatusOr<SsdLocation>)> done) override;
-  void Read(const SsdLocation& location, std::span<std::byte> into, absl::AnyInvocable<void(absl::Status)> done) override;
+  void Read(const SsdLocation& location, std::span<std::byte> into,
+            absl::AnyInvocable<void(absl::Status)> done) override;
   void Drop(std::span<const std::pair<PartId, SsdLocation>> parts) override;
   void OnEvicted(std::function<void(std::vector<PartId>)> callback) override;
   void PutValue(NamedValue value, absl::AnyInvocable<void(absl::Status)> done) override;

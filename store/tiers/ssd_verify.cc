@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // VerifySsdDirectory: every byte of a tier that is not running, against its checksums.
 #include <algorithm>
+#include <cstddef>
+#include <functional>
 #include <map>
+#include <memory>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -25,7 +29,8 @@ class Verifier {
     if (!segment.header.ok()) return segment.header;
     if (segment.file.incarnation != entry.location.incarnation) {
       return absl::DataLossError(absl::StrCat("segment ", entry.location.segment, ": incarnation is ",
-                                              segment.file.incarnation, ", the index says ", entry.location.incarnation));
+                                              segment.file.incarnation, ", the index says ",
+                                              entry.location.incarnation));
     }
     const uint64_t offset = entry.location.offset;
     if (offset < kBlockBytes || offset > segment.file.bytes || entry.meta.bytes > segment.file.bytes - offset) {

@@ -11,7 +11,7 @@
 namespace kvasir {
 namespace {
 
-constexpr uint64_t kBounceBytes = 8u << 20;   ///< copied to alignment here, then written as one
+constexpr uint64_t kBounceBytes = 8u << 20;  ///< copied to alignment here, then written as one
 constexpr uint64_t kBatchBytesMax = 32u << 20;
 constexpr size_t kBatchOpsMax = 1024;
 
@@ -141,8 +141,8 @@ absl::Status SsdWriter::CheckAppend(const AppendOp& op) const {
                                                    op.meta.bytes, ", frames_offset ", op.meta.frames_offset));
   }
   if (PadToBlock(bytes) > context_.limits.part_bytes_max()) {
-    return absl::InvalidArgumentError(absl::StrCat("SSD: a part of ", bytes, " bytes; segment_bytes allows ",
-                                                   context_.limits.part_bytes_max()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("SSD: a part of ", bytes, " bytes; segment_bytes allows ", context_.limits.part_bytes_max()));
   }
   return absl::OkStatus();
 }
@@ -201,8 +201,8 @@ void SsdWriter::FailOverlapping(uint64_t begin, uint64_t end, const absl::Status
 }
 
 absl::Status SsdWriter::SyncPayload() {
-  const bool needed = std::any_of(pending_.begin(), pending_.end(),
-                                  [](const Pending& p) { return p.op.durable && p.status.ok(); });
+  const bool needed =
+      std::any_of(pending_.begin(), pending_.end(), [](const Pending& p) { return p.op.durable && p.status.ok(); });
   if (!needed || !context_.sync) return absl::OkStatus();
   DiskOp sync{DiskOp::Kind::kSync, open_.fd, 0, nullptr, 0, 0};
   context_.disk->Run({&sync, 1});

@@ -92,14 +92,14 @@ class SsdWriter {
   std::atomic<uint64_t> part_count_{0};
 
   // The batch.
-  SegmentUse open_;                 ///< being written; `tail` is where the next part goes
+  SegmentUse open_;  ///< being written; `tail` is where the next part goes
   std::vector<Pending> pending_;
   std::vector<ValueOp> values_;
   std::vector<PartId> erased_;
   uint64_t batch_bytes_ = 0;
   absl::flat_hash_set<PartId> durable_;  ///< parts of the batch that were asked to be durable
   AlignedBuffer bounce_;
-  uint64_t bounce_begin_ = 0;       ///< where in the segment the bounce buffer begins
+  uint64_t bounce_begin_ = 0;  ///< where in the segment the bounce buffer begins
   uint64_t bounce_fill_ = 0;
 };
 

@@ -30,7 +30,9 @@ std::set<std::string> Names(const std::string& directory) {
   return names;
 }
 
-absl::Status OpenStatus(const std::string& directory) { return SsdTier::Open(SmallOptions(directory), nullptr).status(); }
+absl::Status OpenStatus(const std::string& directory) {
+  return SsdTier::Open(SmallOptions(directory), nullptr).status();
+}
 
 void ExpectNames(const absl::Status& status, const std::vector<std::string>& words) {
   for (const std::string& word : words) {
@@ -59,7 +61,8 @@ TEST(SsdDirectory, OneProcessADirectory) {
 }
 
 TEST(SsdDirectory, AnotherFormatIsNotTouched) {
-  const std::vector<std::string> texts = {"kvasir ssd 2\n", "kvasir ssd 1", "", "kvasir ssd -1\n", "ext4\n", "kvasir ssd 1\nx"};
+  const std::vector<std::string> texts = {"kvasir ssd 2\n",  "kvasir ssd 1", "",
+                                          "kvasir ssd -1\n", "ext4\n",       "kvasir ssd 1\nx"};
   for (const std::string& text : texts) {
     TempDirectory directory;
     WriteText(directory.path() + "/FORMAT", text);
@@ -131,7 +134,7 @@ Verdict Verify(const std::string& directory) {
   return verdict;
 }
 
-TEST(SsdVerify, FindsEveryFlippedByteAndChangesNothing) {
+TEST(SsdVerify, FindsEveryFlippedByte) {
   TempDirectory directory;
   constexpr uint64_t kParts = 3;
   std::vector<SsdLocation> locations;
@@ -155,7 +158,8 @@ TEST(SsdVerify, FindsEveryFlippedByteAndChangesNothing) {
   const std::string file = SegmentFiles(directory.path()).at(0);
   const uint64_t begin = locations[1].offset;
   // Header, spec, directory, first and last byte of a frame.
-  for (uint64_t at : {uint64_t{0}, uint64_t{9}, uint64_t{200}, uint64_t{257}, frames_offset - 1, frames_offset, bytes - 16}) {
+  for (uint64_t at :
+       {uint64_t{0}, uint64_t{9}, uint64_t{200}, uint64_t{257}, frames_offset - 1, frames_offset, bytes - 16}) {
     FlipByte(file, begin + at);
     const Verdict damaged = Verify(directory.path());
     EXPECT_TRUE(damaged.status.ok());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: whichever disk operation fails, and however: no crash, no wrong byte, no hang; what was acknowledged as durable is
-// there after a clean restart. Method: one script of work, run again and again with the k-th operation failing, for
+// Goal: whichever disk operation fails, and however: no crash, no wrong byte, no hang; what was acknowledged as durable
+// is there after a clean restart. Method: one script of work, run again and again with the k-th operation failing, for
 // k = 1, 2, ... until a run meets no failure; the same for recovery.
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -62,8 +62,8 @@ struct Promises {
   bool refused = false;  ///< something failed
 };
 
-/// Appends (every other one durable), replacements, drops, evictions, reads, a value. Never asserts that a call succeeds:
-/// only that what it says is true.
+/// Appends (every other one durable), replacements, drops, evictions, reads, a value. Never asserts that a call
+/// succeeds: only that what it says is true.
 Promises RunScript(SsdTier& tier) {
   Promises promises;
   std::mutex mutex;

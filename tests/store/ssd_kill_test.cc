@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: every part acknowledged as durable survives kill -9. Method: a child opens the directory, checks every part that was
-// ever acknowledged, then appends and writes its acknowledgements into memory shared with the parent, until it dies: at
-// a disk operation drawn by the seed, or wherever the parent's SIGKILL meets it. This process opens no tier itself:
-// RocksDB's threads would not survive the fork.
+// Goal: every part acknowledged as durable survives kill -9. Method: a child opens the directory, checks every part
+// that was ever acknowledged, then appends and writes its acknowledgements into memory shared with the parent, until it
+// dies: at a disk operation drawn by the seed, or wherever the parent's SIGKILL meets it. This process opens no tier
+// itself: RocksDB's threads would not survive the fork.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -86,7 +86,8 @@ class Child {
       found[number] = true;
     }
     for (uint64_t number = 0; number < ledger_.next; ++number) {
-      if (ledger_.promised[number] == kDurable && !found[number]) Complain("lost durable part " + std::to_string(number));
+      if (ledger_.promised[number] == kDurable && !found[number])
+        Complain("lost durable part " + std::to_string(number));
     }
   }
 
@@ -104,11 +105,12 @@ class Child {
           numbers_[parts[slot].meta.id] = number;
         }
         answers[slot] = {};
-        tier_->Append(parts[slot].meta, parts[slot].bytes, number % 3 != 0, [&, slot, number](absl::StatusOr<SsdLocation> location) {
-          if (!location.ok()) Complain(location.status().ToString());
-          if (number % 3 != 0) ledger_.promised[number] = kDurable;
-          answers[slot].set_value();
-        });
+        tier_->Append(parts[slot].meta, parts[slot].bytes, number % 3 != 0,
+                      [&, slot, number](absl::StatusOr<SsdLocation> location) {
+                        if (!location.ok()) Complain(location.status().ToString());
+                        if (number % 3 != 0) ledger_.promised[number] = kDurable;
+                        answers[slot].set_value();
+                      });
       }
       for (auto& answer : answers) answer.get_future().wait();
       if (write(pipe_, "a", 1) != 1) _exit(2);  // a step done: the parent may strike

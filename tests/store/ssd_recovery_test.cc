@@ -200,7 +200,8 @@ TEST_F(SsdRecovery, SegmentsOfAnotherSizeAreReadAndThenReplaced) {
 enum class Damage { kDelete, kEmpty, kHalf, kFlip, kGarbage };
 class SsdIndexDamage : public SsdRecovery, public ::testing::WithParamInterface<Damage> {};
 INSTANTIATE_TEST_SUITE_P(Ways, SsdIndexDamage,
-                         ::testing::Values(Damage::kDelete, Damage::kEmpty, Damage::kHalf, Damage::kFlip, Damage::kGarbage));
+                         ::testing::Values(Damage::kDelete, Damage::kEmpty, Damage::kHalf, Damage::kFlip,
+                                           Damage::kGarbage));
 
 void Apply(Damage damage, const std::string& path) {
   const uint64_t bytes = std::filesystem::file_size(path);
@@ -220,7 +221,8 @@ TEST_P(SsdIndexDamage, NeverKeepsTheTierFromOpening) {
   TempDirectory whole(testing::FastDirectory());
   std::filesystem::copy(directory_.path(), whole.path(), std::filesystem::copy_options::recursive);
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(whole.path() + "/index")) names.push_back(entry.path().filename());
+  for (const auto& entry : std::filesystem::directory_iterator(whole.path() + "/index"))
+    names.push_back(entry.path().filename());
   ASSERT_GE(names.size(), 4u);
   for (const std::string& name : names) {
     std::filesystem::remove_all(directory_.path());

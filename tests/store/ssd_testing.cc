@@ -84,7 +84,8 @@ absl::Status CheckBytes(const PartMeta& meta, std::span<const std::byte> bytes) 
 
 absl::StatusOr<SsdLocation> Append(SsdTier& tier, const TestPart& part, bool durable) {
   std::promise<absl::StatusOr<SsdLocation>> answer;
-  tier.Append(part.meta, part.bytes, durable, [&answer](absl::StatusOr<SsdLocation> location) { answer.set_value(location); });
+  tier.Append(part.meta, part.bytes, durable,
+              [&answer](absl::StatusOr<SsdLocation> location) { answer.set_value(location); });
   return answer.get_future().get();
 }
 

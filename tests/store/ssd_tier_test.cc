@@ -38,7 +38,9 @@ std::unique_ptr<SsdTier> MustOpen(const SsdOptions& options, SsdTier::Recovered*
 enum class Disk { kChosen, kPwrite, kMemoryFileSystem };
 class SsdTierContract : public ::testing::TestWithParam<Disk> {
  protected:
-  SsdTierContract() : directory_(GetParam() == Disk::kMemoryFileSystem ? testing::FastDirectory() : ""), options_(SmallOptions(directory_.path())) {}
+  SsdTierContract()
+      : directory_(GetParam() == Disk::kMemoryFileSystem ? testing::FastDirectory() : ""),
+        options_(SmallOptions(directory_.path())) {}
 
   std::unique_ptr<SsdTier> Open(SsdTier::Recovered* recovered = nullptr) {
     if (GetParam() == Disk::kChosen) return MustOpen(options_, recovered);
@@ -50,12 +52,14 @@ class SsdTierContract : public ::testing::TestWithParam<Disk> {
   TempDirectory directory_;
   SsdOptions options_;
 };
-INSTANTIATE_TEST_SUITE_P(Disks, SsdTierContract, ::testing::Values(Disk::kChosen, Disk::kPwrite, Disk::kMemoryFileSystem));
+INSTANTIATE_TEST_SUITE_P(Disks, SsdTierContract,
+                         ::testing::Values(Disk::kChosen, Disk::kPwrite, Disk::kMemoryFileSystem));
 
 TEST_P(SsdTierContract, GivesBackEverySizeNowAndAfterARestart) {
   options_.bytes_max = 64 << 20;
   options_.segment_bytes = 8 << 20;
-  const std::vector<uint64_t> sizes = {2, 3, 4000, 4096 - 300, 4096, 4097, 65536, 1 << 20, (1 << 20) + 1, (3 << 20) + 77};
+  const std::vector<uint64_t> sizes = {2,    3,     4000,    4096 - 300,    4096,
+                                       4097, 65536, 1 << 20, (1 << 20) + 1, (3 << 20) + 77};
   std::map<size_t, SsdLocation> locations;
   {
     auto tier = Open();
@@ -207,7 +211,8 @@ TEST_P(SsdTierContract, ASegmentThatIsReadIsNotReused) {
 TEST(SsdTier, SaysHowItSpeaksToTheDisk) {
   TempDirectory directory;
   auto tier = MustOpen(SmallOptions(directory.path()));
-  const std::set<std::string> known = {"io_uring, O_DIRECT", "io_uring, buffered", "pwrite, O_DIRECT", "pwrite, buffered"};
+  const std::set<std::string> known = {"io_uring, O_DIRECT", "io_uring, buffered", "pwrite, O_DIRECT",
+                                       "pwrite, buffered"};
   EXPECT_EQ(known.count(tier->Status().io), 1u) << tier->Status().io;
   std::printf("disk: %s\n", tier->Status().io.c_str());
 }
@@ -220,7 +225,8 @@ TEST(SsdTier, ACarelessCopyOfADurablePartIsDurableToo) {
     syncs += op.kind == DiskOp::Kind::kSync ? 1 : 0;
     return testing::FaultyDisk::Verdict{};
   };
-  auto tier = OpenWithDisk(SmallOptions(directory.path()), std::make_unique<testing::FaultyDisk>(count_syncs, &count), nullptr);
+  auto tier =
+      OpenWithDisk(SmallOptions(directory.path()), std::make_unique<testing::FaultyDisk>(count_syncs, &count), nullptr);
   ASSERT_TRUE(tier.ok());
   ASSERT_TRUE(Append(**tier, MakePart(1, 1, 100), true).ok());
   const uint64_t before = syncs;
@@ -243,8 +249,10 @@ TEST(SsdTier, RefusesWhatCannotBe) {
   EXPECT_TRUE(absl::IsDataLoss(Read(*tier, {1, 1, 4096}, 100).status()));
   const auto location = Append(*tier, MakePart(1, 1, 100), false);
   ASSERT_TRUE(location.ok());
-  EXPECT_TRUE(absl::IsDataLoss(Read(*tier, {location->segment, location->incarnation + 1, location->offset}, 100).status()));
-  EXPECT_TRUE(absl::IsDataLoss(Read(*tier, {location->segment, location->incarnation, location->offset + 4096}, 100).status()));
+  EXPECT_TRUE(
+      absl::IsDataLoss(Read(*tier, {location->segment, location->incarnation + 1, location->offset}, 100).status()));
+  EXPECT_TRUE(
+      absl::IsDataLoss(Read(*tier, {location->segment, location->incarnation, location->offset + 4096}, 100).status()));
   EXPECT_TRUE(absl::IsDataLoss(Read(*tier, {location->segment, location->incarnation, 0}, 100).status()));
   EXPECT_TRUE(absl::IsDataLoss(Read(*tier, *location, 5000).status()));
   options.bytes_max = 1000;
