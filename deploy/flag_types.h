@@ -103,8 +103,11 @@ inline std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
   }
   const std::string name = rest[0].substr(0, rest[0].find('='));
   const std::string_view near = Nearest(name, known);
-  return Cat(flag ? "unknown flag " : "unexpected argument ", name, near.empty() ? "" : "; did you mean ", near,
-             near.empty() ? "" : "?");
+  const bool command = !flag && deepest == &app;
+  return Cat(flag      ? "unknown flag "
+             : command ? "there is no command "
+                       : "unexpected argument ",
+             name, near.empty() ? "" : "; did you mean ", near, near.empty() ? "" : "?");
 }
 
 }  // namespace kvasir

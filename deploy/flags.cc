@@ -54,7 +54,7 @@ absl::Status FileError(const std::string& path, int error, std::string_view doin
   const std::string cause = Cat("cannot ", doing, " ", path, ": ", std::strerror(error));
   switch (error) {
     case ENOENT:
-      return absl::NotFoundError(Cat(cause, ". Check the path"));
+      return absl::InvalidArgumentError(Cat(cause, ". Check the path"));
     case EACCES:
     case EPERM:
       return absl::PermissionDeniedError(Cat(cause, ". Change its owner or mode, or run as its owner"));

@@ -47,8 +47,8 @@ MemoryLimit ReadMemoryLimit(const std::string& root = "/");
 /// InvalidArgument with both numbers when `dram` does not fit.
 absl::Status CheckMemory(uint64_t dram, const MemoryLimit& limit);
 
-/// The file's bytes. NotFound, PermissionDenied, FailedPrecondition (a directory) or ResourceExhausted (more than `max`
-/// bytes) name the file and what to do. "-" reads standard input.
+/// The file's bytes. InvalidArgument (there is none), PermissionDenied, FailedPrecondition (a directory) or
+/// ResourceExhausted (more than `max` bytes) name the file and what to do. "-" reads standard input.
 absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t max);
 /// Writes a file so that a reader sees all of it or none: a temporary one beside it, then rename.
 absl::Status WriteFileAtOnce(const std::string& path, std::string_view bytes);

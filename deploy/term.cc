@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <cmath>
 #include <cstdlib>
 
@@ -14,6 +13,8 @@ namespace kvasir {
 namespace {
 
 constexpr std::chrono::milliseconds kRedrawPause{100};
+constexpr size_t kGap = 2;              ///< blanks between columns
+constexpr size_t kLastColumnsMin = 20;  ///< a last column is never made narrower than this
 
 std::string Format(const char* format, double value, const char* unit) {
   std::array<char, 64> text{};
@@ -28,9 +29,14 @@ std::string Scaled(double value, const char* unit) {
   return Format("%.0f %s", value, unit);
 }
 
+/// "12", "1.5 GiB", "97%", "8/8", "3m 20s", "-", ""; not "127.0.0.1:7070", "0.1.0" or "3f09ab".
 bool Numeric(std::string_view cell) {
   if (cell.empty() || cell == "-") return true;
-  return std::isdigit(static_cast<unsigned char>(cell[0])) != 0 || (cell[0] == '-' && cell.size() > 1);
+  const size_t end = std::min(cell.find_first_not_of("0123456789."), cell.size());
+  const std::string_view number = cell.substr(0, end), rest = cell.substr(end);
+  if (number.empty() || number.front() == '.' || std::count(number.begin(), number.end(), '.') > 1) return false;
+  if (rest.empty() || rest.front() == ' ' || rest == "%" || rest.front() == '/') return true;
+  return rest.size() > 1 && rest[1] == ' ' && std::string_view("dhm").find(rest[0]) != std::string_view::npos;
 }
 
 }  // namespace
@@ -115,7 +121,7 @@ void Table::Row(std::vector<std::string> cells) {
   rows_.push_back(std::move(cells));
 }
 
-std::string Table::Text() const {
+std::string Table::Text(size_t columns) const {
   std::vector<size_t> widths;
   std::vector<bool> right;
   for (size_t c = 0; c < columns_.size(); ++c) {
@@ -128,13 +134,23 @@ std::string Table::Text() const {
     widths.push_back(width);
     right.push_back(numeric);
   }
+  size_t before_last = 0;
+  for (size_t c = 0; c + 1 < widths.size(); ++c) before_last += widths[c] + kGap;
+  const size_t last_columns = columns > before_last + kLastColumnsMin ? columns - before_last : kLastColumnsMin;
   std::string text;
-  auto line = [&](const std::vector<std::string>& cells) {
+  const auto line = [&](const std::vector<std::string>& cells) {
     std::string out;
     for (size_t c = 0; c < cells.size(); ++c) {
       const std::string blanks(widths[c] - DisplayWidth(cells[c]), ' ');
-      if (c > 0) out += "  ";
-      out += right[c] ? blanks + cells[c] : cells[c] + blanks;
+      if (c > 0) out.append(kGap, ' ');
+      if (c + 1 == cells.size() && !right[c]) {
+        for (const char letter : Wrap(cells[c], last_columns)) {
+          out.push_back(letter);
+          if (letter == '\n') out.append(before_last, ' ');
+        }
+      } else {
+        out += right[c] ? blanks + cells[c] : cells[c] + blanks;
+      }
     }
     out.erase(out.find_last_not_of(' ') + 1);
     text += out + "\n";

@@ -22,15 +22,16 @@ std::string HumanCount(double count);
 /// "850 ns", "12.3 us", "4.5 ms", "1.25 s", "3m 20s", "2h 05m", "3d 04h".
 std::string HumanDuration(std::chrono::nanoseconds duration);
 
-/// Rows under named columns. A column whose every cell begins with a digit (or is "-") is aligned right.
+/// Rows under named columns. A column that holds nothing but numbers, with or without units, is aligned right.
 class Table {
  public:
   explicit Table(std::vector<std::string> columns) : columns_(std::move(columns)) {}
   /// REQUIRES: as many cells as columns.
   void Row(std::vector<std::string> cells);
   bool empty() const { return rows_.empty(); }
-  /// Lines end in '\n', without trailing blanks. With no rows: the heading alone.
-  std::string Text() const;
+  /// Lines end in '\n', without trailing blanks. With no rows: the heading alone. Where a line would be longer than
+  /// `columns`, its last cell goes on below itself.
+  std::string Text(size_t columns = SIZE_MAX) const;
 
  private:
   std::vector<std::string> columns_;

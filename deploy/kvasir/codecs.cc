@@ -11,6 +11,11 @@
 #include "transport/transport.h"
 
 namespace kvasir {
+namespace {
+
+constexpr size_t kTextColumns = 110;
+
+}  // namespace
 
 absl::Status RunCodecs(const GlobalFlags& global, const CodecsFlags&) {
   if (global.json) {
@@ -28,7 +33,7 @@ absl::Status RunCodecs(const GlobalFlags& global, const CodecsFlags&) {
   }
   std::printf(
       "%s\nA spec joins stages by |, with k: or v: for keys or values only: k:int(2,chan,32)|v:int(2,tok,32)|P:bits\n",
-      table.Text().c_str());
+      table.Text(kTextColumns).c_str());
   return absl::OkStatus();
 }
 

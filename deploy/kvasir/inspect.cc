@@ -8,6 +8,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -22,6 +23,7 @@ namespace {
 
 /// Parts begin at multiples of this in a segment, at 0 in a file of one part.
 constexpr uint64_t kStep = 4096;
+constexpr uint64_t kProgressBytesMin = 256ull << 20;
 
 /// A file mapped for reading. Move-only; created ready or not at all.
 class MappedFile {
@@ -179,9 +181,12 @@ absl::Status RunInspect(const GlobalFlags& global, const InspectFlags& flags) {
   if (!file.ok()) return file.status();
   std::vector<FoundPart> parts;
   size_t damaged = 0;
-  Progress progress("inspect", file->bytes().size(), Progress::Unit::kBytes);
+  std::unique_ptr<Progress> progress;  // for what takes a while
+  if (file->bytes().size() >= kProgressBytesMin) {
+    progress = std::make_unique<Progress>("inspect", file->bytes().size(), Progress::Unit::kBytes);
+  }
   for (uint64_t offset = 0; offset < file->bytes().size();) {
-    progress.Set(offset);
+    if (progress != nullptr) progress->Set(offset);
     auto part = Look(file->bytes(), offset);
     const uint64_t bytes = part.has_value() && part->frame.has_value() ? part->frame->total_bytes : 1;
     offset += (bytes + kStep - 1) / kStep * kStep;
@@ -189,8 +194,8 @@ absl::Status RunInspect(const GlobalFlags& global, const InspectFlags& flags) {
     damaged += part->status.ok() ? 0 : 1;
     parts.push_back(*std::move(part));
   }
-  progress.Set(file->bytes().size());
-  progress.Finish();
+  if (progress != nullptr) progress->Set(file->bytes().size());
+  progress.reset();
   if (parts.empty()) {
     return absl::InvalidArgumentError(
         Cat("no part begins in ", flags.file, ". Name a part file or one of DIR/segments/*.seg"));

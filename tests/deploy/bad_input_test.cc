@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: whatever is wrong with what kvasird and kvasir are given, they end with the right status, name the cause and
+// the next step, and touch nothing. Method: the real programs, status and message compared.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <filesystem>
+
+#include "tests/deploy/process.h"
+
+namespace kvasir::testing {
+namespace {
+
+void ExpectRefusal(const Ended& ended, int status, const std::string& says) {
+  EXPECT_EQ(ended.status, status) << ended.err;
+  EXPECT_NE(ended.err.find(says), std::string::npos) << "it says: " << ended.err << "not: " << says;
+  EXPECT_EQ(ended.out, "");
+}
+
+struct Case {
+  std::vector<std::string> arguments;
+  int status;
+  const char* says;
+};
+
+TEST(Kvasird, BadFlagsEndWithTwo) {
+  const Case kCases[] = {
+      {{"--dramm", "2GiB"}, 2, "kvasird: unknown flag --dramm; did you mean --dram?\nSee: kvasird --help"},
+      {{"--dram", "2x"}, 2, "--dram: '2x' is not a size. Write a number and a unit, like 2GiB"},
+      {{"--dram", "1KiB"}, 2, "--dram 1.0 KiB is too little to hold blocks. Give at least 16.0 MiB"},
+      {{"--dram", "999TiB"}, 2, "--dram 999.0 TiB (1098412116148224 bytes) is more than the"},
+      {{"--lease", "5"}, 2, "--lease: '5' is not a duration"},
+      {{"--shards", "0"}, 2, "--shards: '0' is not a whole number from 1 to 256"},
+      {{"--listen", "7070"}, 2, "--listen: '7070' is not an address: it has no port. Write HOST:PORT"},
+      {{"--listen", "no.such.host.invalid:1"}, 2, "the host no.such.host.invalid is unknown"},
+      {{"--listen", "203.0.113.77:0"}, 2, "203.0.113.77 is no address of this machine"},
+      {{"--listen", "0.0.0.0:0"}, 2, "clients cannot dial 0.0.0.0 for data. Add --data-host"},
+      {{"--transports", "tcp,carrier-pigeon"}, 2, "--transports: no \"carrier-pigeon\" in this build; there are"},
+      {{"--dev", "--listen", "10.0.0.1:7070"}, 2, "--dev serves this machine only"},
+      {{"--ssd-size", "1GiB"}, 2, "--ssd-size without --ssd: name the directory with --ssd DIR"},
+      {{"--log-level", "loud"}, 2, "--log-level: 'loud' is not a log level. Write info, warning or error"},
+      {{"--members", "/no/such/file"}, 2, "--members: cannot read /no/such/file: No such file or directory"},
+      {{"serve"}, 2, "unexpected argument serve"},
+  };
+  for (const Case& c : kCases) {
+    std::vector<std::string> words = {KVASIRD};
+    words.insert(words.end(), c.arguments.begin(), c.arguments.end());
+    ExpectRefusal(RunProgram(words), c.status, c.says);
+  }
+}
+
+TEST(Kvasird, MemberListThatNamesItselfTwiceOrNotAtAll) {
+  const Directory directory;
+  directory.Write("twice.json", R"({"members":[{"id":"a","control":"x:1"},{"id":"a","control":"x:2"}]})");
+  directory.Write("other.json", R"({"members":[{"id":"b","control":"x:1"}]})");
+  directory.Write("shards.json", R"({"members":[{"id":"a","control":"x:1","shards":2}]})");
+  const auto run = [&](const char* file, std::vector<std::string> more) {
+    more.insert(more.begin(), {KVASIRD, "--id", "a", "--members", directory / file});
+    return RunProgram(more);
+  };
+  ExpectRefusal(run("twice.json", {}), 2, "node \"a\" is there twice, as member 1 and member 2. Remove one");
+  ExpectRefusal(run("other.json", {}), 2, "names only b. Add it to the list on every node");
+  ExpectRefusal(run("shards.json", {"--shards", "3"}), 2, "--shards 3, but");
+}
+
+TEST(Kvasird, PortInUseIsFoundBeforeTheDirectoryIsTouched) {
+  Daemon first({});
+  ASSERT_TRUE(first.serving());
+  const Directory directory;
+  const Ended second =
+      RunProgram({KVASIRD, "--listen", first.control(), "--ssd", directory / "ssd", "--dram", "64MiB"});
+  ExpectRefusal(second, 1,
+                "is in use. Stop the process that has it (ss -ltnp shows it) or choose another with --listen");
+  EXPECT_FALSE(std::filesystem::exists(directory / "ssd"));
+  EXPECT_EQ(first.Stop(SIGTERM).status, 0);
+}
+
+TEST(Kvasird, DirectoriesThatCannotBe) {
+  const Directory directory;
+  directory.Write("file", "not a directory");
+  directory.Write("newer/FORMAT", "kvasir ssd 2\n");
+  directory.Write("newer/segments/00000001.seg", "precious");
+  const auto run = [&](const std::string& ssd) {
+    return RunProgram({KVASIRD, "--listen", "127.0.0.1:0", "--dram", "64MiB", "--ssd", ssd});
+  };
+  ExpectRefusal(run(directory / "file"), 2, directory / "file");
+  ExpectRefusal(run("/proc/kvasir"), 2, "/proc/kvasir");
+  ExpectRefusal(run(directory / "newer"), 2, directory / "newer");
+  EXPECT_EQ(ReadAll(directory / "newer/FORMAT"), "kvasir ssd 2\n");
+  EXPECT_EQ(ReadAll(directory / "newer/segments/00000001.seg"), "precious");
+}
+
+TEST(Kvasird, DirectoryInUseLeavesItsOwnerAlone) {
+  const Directory directory;
+  Daemon owner({"--ssd", directory / "ssd", "--ssd-size", "256MiB"});
+  ASSERT_TRUE(owner.serving());
+  Daemon other({"--ssd", directory / "ssd", "--ssd-size", "256MiB"});
+  EXPECT_FALSE(other.serving());
+  ExpectRefusal(other.Stop(0), 1, directory / "ssd");
+  EXPECT_EQ(RunProgram({KVASIR, "--node", owner.control(), "status"}).status, 0);
+}
+
+TEST(Kvasir, BadFlagsEndWithTwo) {
+  const Case kCases[] = {
+      {{"statsu"}, 2, "kvasir: there is no command statsu; did you mean status?"},
+      {{"status", "--nodee", "x"}, 2, "unknown flag --nodee; did you mean --node?\nSee: kvasir help status"},
+      {{"stat"}, 2, "KEY is required\nSee: kvasir help stat"},
+      {{"ls", "xyz"}, 2, "'xyz' is no beginning of a key"},
+      {{"status", "-o", "yaml"}, 2, "-o yaml is no format. Write -o table or -o json"},
+      {{"--node", "x", "status"}, 2, "--node: 'x' is not an address: it has no port"},
+      {{"bench", "--codec", "zip"}, 2, "--codec: codec spec, position 0: met 'zip'"},
+      {{"bench", "--blocks", "0"}, 2, "--blocks: '0' is not a whole number from 1"},
+      {{"verify", "/no/such"}, 2, "/no/such"},
+      {{"inspect", "/no/such"}, 2, "cannot read /no/such: No such file or directory"},
+      {{"inspect", "/etc/passwd"}, 2, "no part begins in /etc/passwd. Name a part file or one of DIR/segments/*.seg"},
+      {{"help", "benhc"}, 2, "there is no command benhc; did you mean bench?"},
+      {{"hash", "--namespace", "/no/such", "--passphrase", "x", "/dev/null"}, 2, "cannot read /no/such"},
+  };
+  for (const Case& c : kCases) {
+    std::vector<std::string> words = {KVASIR};
+    words.insert(words.end(), c.arguments.begin(), c.arguments.end());
+    ExpectRefusal(RunProgram(words), c.status, c.says);
+  }
+}
+
+TEST(Kvasir, NobodyAnswers) {
+  const std::string nobody = "127.0.0.1:" + std::to_string(FreePorts(1)[0]);
+  for (const char* command : {"status", "ls", "bench"}) {
+    ExpectRefusal(RunProgram({KVASIR, "--node", nobody, command}), 1,
+                  "no node answers at " + nobody + ": connection refused. Is kvasird running there");
+  }
+}
+
+}  // namespace
+}  // namespace kvasir::testing
