@@ -58,7 +58,7 @@ Fetch::Fetch(FetchEngine& engine, Desk& desk, Router& router, FetchOrder order)
   Finder::Handlers handlers{
       .held = [this](HeldBlock held) { Held(std::move(held)); },
       .missing = [this](uint32_t block, Miss cause, const absl::Status& why) {
-        if (!beyond(block)) CountMiss(desk_, cause);
+        if (!beyond(block) && !At(block).retried) CountMiss(desk_, cause);  // a failure was counted when it happened
         Cut(block, why);
       },
       .leased = [this](const std::shared_ptr<Lease>& lease) { Leased(lease); },

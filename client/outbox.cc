@@ -110,14 +110,14 @@ void Outbox::Answered(uint64_t offer, const absl::StatusOr<OfferReply>& reply) {
   }
 }
 
-/// A slot whose pull may still run comes back when its grant is quiet. Where the transport cannot see reads, only the end
-/// of the connection proves that.
+/// A slot whose pull may still run comes back when its grant is quiet. Where the transport cannot see reads the connection
+/// is closed first; a copy that runs on regardless fails the node's checks.
 void Outbox::Settle(const Path& path, uint64_t grant, std::shared_ptr<PackedPart> part, const absl::Status& status) {
   MemoryRegion& region = *path.carrier->region;
   if (PullEnded(status)) return region.Revoke(grant, nullptr);
-  region.Revoke(grant, [part = std::move(part)] {});
   const bool blind = !path.carrier->transport->capabilities().sees_reads;
   if (blind && path.up()) path.link->Drop(absl::UnavailableError("a pull of this node's may still run"));
+  region.Revoke(grant, [part = std::move(part)] {});
 }
 
 void Outbox::Close() {

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: Session and Node, written against one contract by different hands, agree: over every transport, with replicas,
+// through the loss of a node. Method: real nodes in this process, called directly.
+#include "store/node.h"
+#include "tests/client/cluster.h"
+
+namespace kvasir::testing {
+namespace {
+
+class RealNodes : public ::testing::TestWithParam<const char*> {
+ protected:
+  void Start(uint32_t count) {
+    Membership membership;
+    membership.epoch = 1;
+    for (uint32_t i = 0; i < count; ++i) {
+      membership.members.push_back({.id = "node-" + std::to_string(i), .control = "control-" + std::to_string(i), .shards = 2,
+                                    .weight = 100, .zone = ""});
+    }
+    for (const Member& member : membership.members) {
+      NodeOptions options;
+      options.id = member.id;
+      options.membership = membership;
+      options.run_blocks = 4;
+      options.shards = member.shards;
+      options.dram_bytes = 64u << 20;
+      options.slab_bytes = 16u << 20;
+      options.transports = {GetParam()};
+      auto node = Node::Start(options);
+      ASSERT_TRUE(node.ok()) << node.status();
+      nodes.push_back(std::shared_ptr<Node>(*std::move(node)));
+    }
+  }
+  std::unique_ptr<Session> Open(uint32_t replicas) {
+    SessionOptions options;
+    options.nodes = {"control-0"};
+    options.domain = DomainKey::FromPassphrase("tests");
+    options.ns = SmallNamespace();
+    options.layers_per_part = 2;
+    options.staging_bytes = 4u << 20;
+    options.transports = {"shm", GetParam()};
+    options.replicas = replicas;
+    options.codec_threads = 2;
+    options.dial = [this](const std::string& address) -> std::shared_ptr<StoreApi> {
+      return nodes[std::stoul(address.substr(address.find('-') + 1))];
+    };
+    auto session = Session::Open(options);
+    EXPECT_TRUE(session.ok()) << session.status();
+    return *std::move(session);
+  }
+  std::vector<std::shared_ptr<Node>> nodes;
+};
+
+TEST_P(RealNodes, WhatWasPushedIsFetched) {
+  Start(3);
+  auto session = Open(1);
+  constexpr uint32_t kBlocks = 40;
+  const PrefixChain chain = session->Chain(Tokens(kBlocks));
+  for (const char* spec : {"raw", "splitexp", "int(8,tok)"}) {
+    Pages written(SmallNamespace(), {.tokens = kBlocks * 32, .shuffled = true});
+    Pages read(SmallNamespace(), {.tokens = kBlocks * 32, .heads_first = true});
+    written.FillWithTruth();
+    PushAll(*session, chain, written, spec);
+    FetchRequest request = RequestOf(chain, read);
+    const View view = *View::Make(spec, 2, 1);
+    request.accept = {view.spec};
+    const FetchResult result = FetchAndWait(*session, request);
+    EXPECT_EQ(result.blocks, kBlocks) << result.status;
+    EXPECT_EQ(read.Difference(0, kBlocks, &view), "");
+  }
+  EXPECT_EQ(MatchAndWait(*session, chain).blocks, kBlocks);
+  EXPECT_EQ(MatchAndWait(*session, session->Chain(Tokens(4, 9))).blocks, 0u);
+}
+
+TEST_P(RealNodes, OneRankFetchesItsHeadsAndLayers) {
+  Start(1);
+  auto session = Open(1);
+  const PrefixChain chain = session->Chain(Tokens(4));
+  Pages written(SmallNamespace(), {});
+  written.FillWithTruth();
+  PushAll(*session, chain, written);
+  Pages read(SmallNamespace(), {.first_head = 2, .heads = 2});
+  FetchRequest request = RequestOf(chain, read);
+  request.first_layer = 1;
+  request.layers = 2;
+  const FetchResult result = FetchAndWait(*session, request);
+  EXPECT_EQ(result.blocks, 4u) << result.status;
+  EXPECT_EQ(read.Difference(0, 4, nullptr, 1, 3), "");
+}
+
+TEST_P(RealNodes, TwoReplicasOutliveOneNode) {
+  Start(3);
+  auto session = Open(2);
+  constexpr uint32_t kBlocks = 24;
+  const PrefixChain chain = session->Chain(Tokens(kBlocks));
+  Pages written(SmallNamespace(), {.tokens = kBlocks * 32}), read(SmallNamespace(), {.tokens = kBlocks * 32});
+  written.FillWithTruth();
+  PushAll(*session, chain, written);
+  auto other = Open(2);
+  PushResult again = PushBlock(*other, chain, 0, written);
+  EXPECT_TRUE(again.status.ok()) << again.status;
+  EXPECT_EQ(again.existed, 16u);
+  // Its sessions and listeners end as if it had died; calls to it are answered by what replaces it: another, empty node.
+  nodes[2] = nodes[1];
+  session = Open(2);
+  const FetchResult result = FetchAll(*session, chain, read);
+  EXPECT_EQ(result.blocks, kBlocks) << result.status;
+  EXPECT_EQ(read.Difference(0, kBlocks), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Transports, RealNodes, ::testing::Values("loopback", "tcp", "shm"));
+
+}  // namespace
+}  // namespace kvasir::testing
