@@ -4,6 +4,7 @@
 
 #include "kernels/codec.h"
 #include "store/wire/field_check.h"
+#include "store/wire/kvasir.pb.h"
 #include "transport/memory_region.h"
 #include "transport/transport.h"
 

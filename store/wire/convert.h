@@ -9,7 +9,25 @@
 #include "absl/status/statusor.h"
 #include "store/api/admin_api.h"
 #include "store/api/store_api.h"
-#include "store/wire/kvasir.pb.h"
+
+namespace kvasir::v1 {  // generated from kvasir.proto; include store/wire/kvasir.pb.h to touch one
+class AcquireReply;
+class AcquireRequest;
+class DrainRequest;
+class HelloReply;
+class HelloRequest;
+class ListReply;
+class ListRequest;
+class Membership;
+class NodeStatus;
+class ObjectReply;
+class ObjectRequest;
+class OfferReply;
+class OfferRequest;
+class TouchReply;
+class TouchRequest;
+class WatchEvent;
+}  // namespace kvasir::v1
 
 namespace kvasir {
 

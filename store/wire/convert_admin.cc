@@ -2,6 +2,7 @@
 // The messages of service Admin, and Membership, which both services show.
 #include "store/wire/convert.h"
 #include "store/wire/field_check.h"
+#include "store/wire/kvasir.pb.h"
 
 namespace kvasir {
 

@@ -79,8 +79,8 @@ class WatchStreams {
 };
 
 /// One watcher's events on their way: a bounded queue, one write at a time. Deletes itself in OnDone. Events and the
-/// end come from the store on any thread; gRPC never calls a streaming reactor back from inside StartWrite or Finish, so
-/// both are called under the mutex.
+/// end come from the store on any thread. gRPC never calls a streaming reactor back from inside StartWrite or Finish,
+/// so both are called under the mutex.
 class WatchStream : public grpc::ServerWriteReactor<v1::WatchEvent> {
  public:
   WatchStream(StoreApi* store, uint64_t session, uint32_t events_max, WatchStreams* all)

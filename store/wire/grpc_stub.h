@@ -11,8 +11,8 @@
 namespace kvasir {
 
 /// Never blocks, never fails: a node that cannot be reached answers Unavailable at once, and is tried again at least
-/// once a second. Thread safe. Answers come exactly once, on gRPC's threads, also after the object is gone. A Watcher may be
-/// destroyed from inside its own callback. shared_ptr, because sessions to one node share it.
+/// once a second. Thread safe. Answers come exactly once, on gRPC's threads, also after the object is gone. A Watcher
+/// may be destroyed from inside its own callback. shared_ptr, because sessions to one node share it.
 std::shared_ptr<StoreApi> MakeGrpcStore(const std::string& address);
 /// The same for operators; each call has a deadline of kAdminDeadline (Drain: beside its wait).
 std::shared_ptr<AdminApi> MakeGrpcAdmin(const std::string& address);

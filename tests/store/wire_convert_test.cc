@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no message from outside is believed beyond its limits, and a refusal names the field. Method: a good message, one
-// thing made wrong in each.
+// Goal: no message from outside is believed beyond its limits, and a refusal names the field. Method: a good message,
+// one thing made wrong in each.
 #include <gtest/gtest.h>
 
 #include "store/wire/convert.h"
 #include "store/wire/field_check.h"
+#include "store/wire/kvasir.pb.h"
 #include "tests/store/wire_samples.h"
 #include "tests/support/seed.h"
 
@@ -35,8 +36,10 @@ TEST(WireConvert, Hello) {
   using P = v1::HelloRequest;
   const P good = Good<HelloRequest, P>([](const P&) { return true; });
   EXPECT_EQ(Refusal(good, [](P*) {}), "accepted");
-  EXPECT_EQ(Refusal(good, [](P* p) { p->set_wire_min(5), p->set_wire_max(4); }), "HelloRequest: wire_min: 5, at most 4");
-  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_tenant()->resize(129); }), "HelloRequest: tenant: 129 bytes, at most 128");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->set_wire_min(5), p->set_wire_max(4); }),
+            "HelloRequest: wire_min: 5, at most 4");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_tenant()->resize(129); }),
+            "HelloRequest: tenant: 129 bytes, at most 128");
   EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_client()->assign(1025, 'x'); }),
             "HelloRequest: client: 1025 bytes, at most 1024");
   EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_domain()->pop_back(); }), "HelloRequest: domain: 31 bytes, must be 32");
@@ -81,7 +84,8 @@ TEST(WireConvert, Acquire) {
   EXPECT_EQ(Refusal(good, [](P*) {}), "accepted");
   EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_accept(0)->resize(513); }),
             "AcquireRequest: accept[0]: 513 bytes, at most 512");
-  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_runs(0)->add_keys("short"); }).rfind("AcquireRequest: runs.keys[", 0), 0u);
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_runs(0)->add_keys("short"); })
+                .rfind("AcquireRequest: runs.keys[", 0), 0u);
   EXPECT_EQ(Refusal(good, [](P* p) {
               p->clear_runs();
               for (int i = 0; i < 2; ++i) {
@@ -117,7 +121,8 @@ TEST(WireConvert, TouchObjectListDrainAndEvents) {
   v1::ListRequest list;
   EXPECT_EQ(Refusal(list, [](auto* p) { p->set_key_prefix("xyz"); }), "ListRequest: key_prefix: is not hexadecimal");
   EXPECT_EQ(Refusal(list, [](auto* p) { p->set_limit(10001); }), "ListRequest: limit: 10001, at most 10000");
-  EXPECT_EQ(Refusal(v1::DrainRequest(), [](auto* p) { p->set_wait_ns(INT64_MIN); }).rfind("DrainRequest: wait_ns: ", 0), 0u);
+  EXPECT_EQ(Refusal(v1::DrainRequest(), [](auto* p) { p->set_wait_ns(INT64_MIN); })
+                .rfind("DrainRequest: wait_ns: ", 0), 0u);
   EXPECT_EQ(Refusal(v1::WatchEvent(), [](auto*) {}), "WatchEvent: event: none, or one that this build does not know");
   v1::PartsReady ready;
   v1::WatchEvent event;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "store/api/admin_api.h"
@@ -34,12 +35,18 @@ class FakeNode : public StoreApi, public AdminApi {
   std::promise<uint64_t> watched;          ///< the session of the first Watch
   std::promise<void> unwatched;            ///< its Watcher was destroyed
 
-  void Hello(HelloRequest r, Duration d, Answer<HelloReply> a) override { hello.on_call(std::move(r), d, std::move(a)); }
-  void Offer(OfferRequest r, Duration d, Answer<OfferReply> a) override { offer.on_call(std::move(r), d, std::move(a)); }
+  void Hello(HelloRequest r, Duration d, Answer<HelloReply> a) override {
+    hello.on_call(std::move(r), d, std::move(a));
+  }
+  void Offer(OfferRequest r, Duration d, Answer<OfferReply> a) override {
+    offer.on_call(std::move(r), d, std::move(a));
+  }
   void Acquire(AcquireRequest r, Duration d, Answer<AcquireReply> a) override {
     acquire.on_call(std::move(r), d, std::move(a));
   }
-  void Touch(TouchRequest r, Duration d, Answer<TouchReply> a) override { touch.on_call(std::move(r), d, std::move(a)); }
+  void Touch(TouchRequest r, Duration d, Answer<TouchReply> a) override {
+    touch.on_call(std::move(r), d, std::move(a));
+  }
   void Object(ObjectRequest r, Duration d, Answer<ObjectReply> a) override {
     object.on_call(std::move(r), d, std::move(a));
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: grpc.health.v1 and reflection answer as Kubernetes and grpcurl ask. Method: their messages, written by hand, over
-// gRPC's generic stub.
+// Goal: grpc.health.v1 and reflection answer as Kubernetes and grpcurl ask. Method: their messages, written by hand,
+// over gRPC's generic stub.
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: over gRPC a node is what it is when called directly. Method: a fake node behind a real server on loopback; random
-// values of every message compared field by field on the other side; errors, dead servers, slow and leaving watchers.
+// Goal: over gRPC a node is what it is when called directly. Method: a fake node behind a real server on loopback;
+// random values of every message compared field by field on the other side; errors, dead servers, slow and leaving
+// watchers.
 #include <gtest/gtest.h>
 
 #include "store/wire/grpc_server.h"
@@ -128,7 +129,9 @@ TEST_F(Wire, DeadlineIsTheCallersAndTheNodeKnowsIt) {
 
 TEST_F(Wire, TheAnswerComesThoughTheStubIsGone) {
   std::promise<Answer<ObjectReply>> held;
-  node_.object.on_call = [&](ObjectRequest, Duration, Answer<ObjectReply> answer) { held.set_value(std::move(answer)); };
+  node_.object.on_call = [&](ObjectRequest, Duration, Answer<ObjectReply> answer) {
+    held.set_value(std::move(answer));
+  };
   std::promise<absl::Status> answered;
   ObjectRequest request;
   request.name = "x";
