@@ -61,6 +61,7 @@ void Finder::Flush() {
     const std::vector<Owner>& owners = OwnersOf(block);
     while (asked.next_owner < owners.size() && owners[asked.next_owner].link->paused()) {
       ++asked.next_owner;
+      if (MoreOwners(block)) desk_.Count(Counter::kFailovers);
       asked.worst = Miss::kUnavailable;
       asked.why = absl::UnavailableError("an owner failed a moment ago and is skipped");
     }
