@@ -22,6 +22,7 @@ class TwoCoderCodec final : public Codec {
       : spec_(std::move(spec)), key_(std::move(key)), value_(std::move(value)) {}
 
   const std::string& spec() const override { return spec_; }
+  const FrameCoder& coder(KvTensor tensor) const override { return tensor == KvTensor::kKey ? *key_ : *value_; }
   bool lossless() const override { return key_->lossless() && value_->lossless(); }
 
   Result<bool> Check(KvTensor tensor, const FrameShape& shape) const override {
@@ -69,8 +70,6 @@ class TwoCoderCodec final : public Codec {
   }
 
  private:
-  const FrameCoder& coder(KvTensor tensor) const { return tensor == KvTensor::kKey ? *key_ : *value_; }
-
   const std::string spec_;
   const std::shared_ptr<const FrameCoder> key_, value_;  // shared: one coder may serve both tensors
 };

@@ -20,6 +20,8 @@ namespace kvasir {
 
 inline constexpr uint32_t kSpecBytesMax = 512;  ///< longest spec string, canonical or not
 
+class FrameCoder;  // kernels/stages/stage.h
+
 /// Where the bytes of Encode or Decode are wanted next. The bytes are the same.
 enum class Destination : uint8_t {
   kCache,   ///< this core reads them again at once
@@ -55,6 +57,8 @@ class Codec {
   virtual Result<bool> Decode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> frame,
                               std::span<std::byte> dense, std::vector<std::byte>& scratch,
                               Destination destination = Destination::kCache) const = 0;
+  /// The chain of stages of one tensor: for devices that run its bodies themselves.
+  virtual const FrameCoder& coder(KvTensor tensor) const = 0;
 };
 
 /// One line of `kvasir codecs`.

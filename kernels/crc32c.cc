@@ -6,6 +6,7 @@
 // one crc of the 64-bit product (Gopal et al., "Fast CRC computation for iSCSI polynomial", Intel 2011).
 #include <array>
 
+#include "kernels/crc32c_body.h"
 #include "kernels/frame_directory.h"
 
 #if defined(__x86_64__)
@@ -18,15 +19,9 @@
 namespace kvasir {
 namespace {
 
-constexpr uint32_t kPolynomial = 0x82F63B78u;  // reflected
-
 constexpr std::array<uint32_t, 256> MakeTable() {
   std::array<uint32_t, 256> table{};
-  for (uint32_t i = 0; i < 256; ++i) {
-    uint32_t crc = i;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? kPolynomial : 0);
-    table[i] = crc;
-  }
+  for (uint32_t i = 0; i < 256; ++i) table[i] = Crc32cOfByte(i);
   return table;
 }
 constexpr std::array<uint32_t, 256> kTable = MakeTable();
@@ -41,7 +36,7 @@ uint32_t ByTable(uint32_t crc, const std::byte* p, size_t n) {
 /// x^n mod P, reflected.
 constexpr uint32_t PowerOfX(uint32_t n) {
   uint32_t value = 0x80000000u;
-  for (; n > 0; --n) value = (value >> 1) ^ ((value & 1) != 0 ? kPolynomial : 0);
+  for (; n > 0; --n) value = Crc32cTimesX(value);
   return value;
 }
 

@@ -11,6 +11,7 @@ namespace {
 class RawCoder final : public FrameCoder {
  public:
   bool lossless() const override { return true; }
+  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kRaw, {}}; }
   Result<bool> Check(const FrameShape&) const override { return true; }
   uint64_t MaxFrameBytes(const FrameShape& shape) const override { return RawFrameBytes(shape); }
 

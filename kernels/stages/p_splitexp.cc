@@ -79,6 +79,7 @@ Result<bool> PutEscapes(const SplitFormat& f, uint32_t index, const SplitChunk& 
 class SplitExpCoder final : public FrameCoder {
  public:
   bool lossless() const override { return true; }
+  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kSplitExp, {}}; }
   Result<bool> Check(const FrameShape& shape) const override {
     if (shape.element == ElementType::kBfloat16 || shape.element == ElementType::kFloat16) return true;
     return Error{ErrorCode::kInvalidArgument, "splitexp takes bf16 and fp16 elements; for others use raw"};

@@ -37,6 +37,7 @@ class IntCoder final : public FrameCoder {
  public:
   explicit IntCoder(const IntSpec& spec) : spec_(spec) {}
   bool lossless() const override { return false; }
+  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kInt, spec_}; }
   Result<bool> Check(const FrameShape&) const override { return true; }
   uint64_t MaxFrameBytes(const FrameShape& shape) const override { return LayOutIntFrame(spec_, shape).frame_bytes; }
 

@@ -10,8 +10,16 @@
 #include <vector>
 
 #include "kernels/codec.h"
+#include "kernels/stages/q_int.h"
 
 namespace kvasir {
+
+/// What a chain does, for a device that has its own launchers of the same bodies.
+struct DeviceCoder {
+  enum class Kind : uint8_t { kNone, kRaw, kInt, kSplitExp };
+  Kind kind = Kind::kNone;  ///< kNone: only the CPU has it
+  IntSpec integer;          ///< of kInt
+};
 
 /// Turns the dense elements of one frame into bytes and back. Immutable; any number of threads at once.
 /// REQUIRES of Encode and Decode: Check passed for that shape, the dense span has shape.bytes() bytes, and the calling
@@ -20,6 +28,7 @@ class FrameCoder {
  public:
   virtual ~FrameCoder() = default;
   virtual bool lossless() const = 0;
+  virtual DeviceCoder device_coder() const = 0;
   virtual Result<bool> Check(const FrameShape& shape) const = 0;
   virtual uint64_t MaxFrameBytes(const FrameShape& shape) const = 0;
   /// Returns the bytes written, at most MaxFrameBytes.
