@@ -103,7 +103,7 @@ inline std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
   }
   const std::string name = rest[0].substr(0, rest[0].find('='));
   const std::string_view near = Nearest(name, known);
-  const bool command = !flag && deepest == &app;
+  const bool command = !flag && deepest == &app && !app.get_subcommands([](const CLI::App*) { return true; }).empty();
   return Cat(flag      ? "unknown flag "
              : command ? "there is no command "
                        : "unexpected argument ",

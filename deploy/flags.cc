@@ -218,7 +218,8 @@ int ExitStatusOf(const absl::Status& status) {
 
 std::string_view Nearest(std::string_view word, const std::vector<std::string>& words) {
   std::string_view best;
-  size_t best_distance = std::max<size_t>(1, word.size() / 3) + 1;  // further away is another word
+  // Further away is another word. Two letters changed places count as two.
+  size_t best_distance = (word.size() < 4 ? 1 : std::max<size_t>(2, word.size() / 3)) + 1;
   for (const std::string& candidate : words) {
     std::vector<size_t> row(candidate.size() + 1);  // edit distance, one row of the table at a time
     for (size_t j = 0; j < row.size(); ++j) row[j] = j;

@@ -52,8 +52,7 @@ absl::StatusOr<std::vector<AskedNode>> AskNodes(const GlobalFlags& global, bool 
       const auto named = std::find_if(nodes.begin(), nodes.end(), [&member](const AskedNode& node) {
         return node.id == member.id || (node.id.empty() && node.address == member.control);
       });
-      if (named == nodes.end()) nodes.push_back(Ask(member.control, global.timeout));
-      AskedNode& node = named == nodes.end() ? nodes.back() : *named;
+      AskedNode& node = named != nodes.end() ? *named : nodes.emplace_back(Ask(member.control, global.timeout));
       if (node.id.empty()) node.id = member.id;
     }
   }
