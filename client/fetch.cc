@@ -210,10 +210,8 @@ void Fetch::Stop(const absl::Status& why, Miss cause) {
 
 void Fetch::MaybeFinish() {
   if (finished_ || !planned_ || jobs_ > 0) return;
-  for (uint32_t i = 0; i < found_; ++i) {
-    if (blocks_[i].layers_left > 0) return;
-  }
-  Finish();
+  while (complete_ < found_ && blocks_[complete_].layers_left == 0) ++complete_;
+  if (complete_ >= found_) Finish();
 }
 
 void Fetch::Finish() {

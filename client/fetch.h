@@ -113,6 +113,7 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   std::vector<std::shared_ptr<Lease>> leases_;
   std::set<Turn> ready_;
   uint32_t found_ = 0;                       // blocks before the first gap known
+  uint32_t complete_ = 0;                    // leading blocks all of whose layers are in place
   uint32_t jobs_ = 0;
   absl::Status gap_why_;
   Loop::TimerId deadline_timer_ = 0;

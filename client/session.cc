@@ -48,9 +48,10 @@ class SessionImpl : public Session {
         staging_(std::move(staging)),
         views_(options_.ns.layout),
         thread_(std::make_unique<LoopThread>("kvasir-session")),
-        bench_(thread_->loop(), *options_.device, options_.codec_threads),
+        mailbox_(std::make_shared<Mailbox>(thread_->loop())),
+        bench_(mailbox_, *options_.device, options_.codec_threads),
         desk_{.loop = thread_->loop(), .options = options_, .ns_digest = options_.ns.Digest(),
-              .mailbox = std::make_shared<Mailbox>(thread_->loop()), .counters = counters_, .staging = *staging_,
+              .mailbox = mailbox_, .counters = counters_, .staging = *staging_,
               .bench = bench_, .views = views_, .writer = NewIncarnation()},
         router_(desk_),
         matches_(desk_, router_),
@@ -87,6 +88,7 @@ class SessionImpl : public Session {
   ViewBook views_;
   GateTable gates_;
   std::unique_ptr<LoopThread> thread_;
+  const std::shared_ptr<Mailbox> mailbox_;
   Workbench bench_;
   Desk desk_;
   Router router_;
@@ -108,7 +110,7 @@ SessionImpl::~SessionImpl() {
   });
   drained.Take();
   thread_->Call([this] { router_.Close(absl::AbortedError("the session was closed")); });
-  desk_.mailbox->Close();
+  mailbox_->Close();
   thread_->Call([this] { staging_->CloseTransports(); });
   thread_->Call([this] { staging_->CloseRegions(); });
   thread_.reset();

@@ -8,14 +8,14 @@
 
 namespace kvasir::client {
 
-void Workbench::End(Done& done, const JobStatus& status) {
-  --jobs_;
-  done(status.ok ? absl::OkStatus() : ToStatus(status.error));
-  if (jobs_ == 0 && idle_) std::exchange(idle_, nullptr)();
+void Workbench::End(uint64_t id, const JobStatus& status) {
+  auto job = jobs_.extract(id);
+  job.mapped()(status.ok ? absl::OkStatus() : ToStatus(status.error));
+  if (jobs_.empty() && idle_) std::exchange(idle_, nullptr)();
 }
 
 void Workbench::OnIdle(Task task) {
-  if (jobs_ == 0) return task();
+  if (jobs_.empty()) return task();
   idle_ = std::move(task);
 }
 
