@@ -18,7 +18,7 @@ NodeOptions SmallNode() {
 SessionOptions ForModel() {
   SessionOptions options;
   options.domain = DomainKey::FromPassphrase("embedded");
-  options.ns.name = "m";
+  options.ns.name = "embedded-model";
   options.ns.layout = {1, 1, 8, 8, ElementType::kBfloat16};
   options.ns.block_tokens = 16;
   return options;

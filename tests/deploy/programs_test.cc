@@ -156,13 +156,13 @@ TEST(Programs, DurableBlocksAreVerifiedAndDamageIsFound) {
 
 TEST(Programs, HashGivesTheKeysOfTheLibrary) {
   const Directory directory;
-  directory.Write("ns.json", R"({"name":"m","block_tokens":4,
+  directory.Write("ns.json", R"({"name":"hash-model","block_tokens":4,
       "layout":{"layers":1,"kv_heads":1,"key_dim":8,"value_dim":8,"element":"bf16"}})");
   directory.Write("secret", "open sesame\n");
   directory.Write("text", "abcdefghij");
   directory.Write("tokens", "97, 98 99\n100 101 102 103 104 105 106");
   Namespace ns;
-  ns.name = "m";
+  ns.name = "hash-model";
   ns.block_tokens = 4;
   ns.layout = {1, 1, 8, 8, ElementType::kBfloat16};
   const std::vector<uint32_t> tokens = {97, 98, 99, 100, 101, 102, 103, 104, 105, 106};
