@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// KVASIR_CHECK: a broken invariant ends the process with place and reason, in every build. Expected trouble is a Status.
+// KVASIR_CHECK: a broken invariant ends the process with place and reason, in every build. Expected trouble is a
+// Status.
 #pragma once
 
 #include <cstdio>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fault decorator. Each pull is held in a Held until it has ended towards the user, so that a late answer of the inner
-// transport finds nobody and a close finds everybody.
+// The fault decorator. Each pull is held in a Held until it has ended towards the user, so that a late answer of the
+// inner transport finds nobody and a close finds everybody.
 #include "transport/faults.h"
 
 #include <algorithm>
@@ -156,7 +156,9 @@ class FaultyTransport : public Transport {
 
   const Capabilities& capabilities() const override { return inner_->capabilities(); }
   uint64_t incarnation() const override { return inner_->incarnation(); }
-  absl::StatusOr<std::unique_ptr<MemoryRegion>> Register(MemorySpan memory) override { return inner_->Register(memory); }
+  absl::StatusOr<std::unique_ptr<MemoryRegion>> Register(MemorySpan memory) override {
+    return inner_->Register(memory);
+  }
   absl::StatusOr<std::string> Listen(std::string_view where, Acceptor acceptor) override {
     auto accepted = [faults = faults_, accepted = std::move(acceptor.accepted)](std::unique_ptr<Connection> inner) {
       accepted(std::make_unique<FaultyConnection>(std::move(inner), faults));
@@ -165,14 +167,15 @@ class FaultyTransport : public Transport {
   }
   void Connect(std::string_view address, ConnectOptions options,
                absl::AnyInvocable<void(absl::StatusOr<std::unique_ptr<Connection>>)> done) override {
-    inner_->Connect(address, std::move(options),
-                    [faults = faults_, done = std::move(done)](absl::StatusOr<std::unique_ptr<Connection>> inner) mutable {
-                      if (!inner.ok()) {
-                        done(inner.status());
-                      } else {
-                        done(std::make_unique<FaultyConnection>(*std::move(inner), faults));
-                      }
-                    });
+    using Dialled = absl::StatusOr<std::unique_ptr<Connection>>;
+    auto wrap = [faults = faults_, done = std::move(done)](Dialled inner) mutable {
+      if (!inner.ok()) {
+        done(inner.status());
+      } else {
+        done(std::make_unique<FaultyConnection>(*std::move(inner), faults));
+      }
+    };
+    inner_->Connect(address, std::move(options), std::move(wrap));
   }
 
  private:

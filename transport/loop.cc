@@ -285,7 +285,7 @@ LoopThread::~LoopThread() {
 }
 
 void LoopThread::Call(Task task) {
-  KVASIR_CHECK(std::this_thread::get_id() != thread_->thread.get_id(), "Call from the Loop's own thread would wait for ever");
+  KVASIR_CHECK(std::this_thread::get_id() != thread_->thread.get_id(), "Call from the Loop's own thread never ends");
   Mutex mutex;
   CondVar finished;
   bool ran = false;

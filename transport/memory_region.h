@@ -59,7 +59,7 @@ struct RemoteSpan {
   uint64_t grant = 0;        ///< unguessable; names region, scope and limits at the granting side
   uint64_t offset = 0;       ///< inside the grant; Slice moves it
   uint64_t length = 0;
-  uint64_t hint = 0;         ///< backend's own (shm: region number << 40 | offset in it)
+  uint64_t hint = 0;         ///< for a backend that needs more than the grant (a remote key); the ones here leave it 0
 
   std::string Encode() const;
   /// kInvalidArgument unless exactly kEncodedBytes.
@@ -68,17 +68,17 @@ struct RemoteSpan {
   RemoteSpan Slice(uint64_t slice_offset, uint64_t slice_length) const;
 };
 
-/// Registered memory. Belongs to the Loop of its transport. Destroying it revokes every grant; CHECKs that none is being
-/// read (revoke first, wait for quiet).
+/// Registered memory. Belongs to the Loop of its transport. Destroying it revokes every grant; CHECKs that none is
+/// being read (revoke first, wait for quiet).
 class MemoryRegion {
  public:
   virtual ~MemoryRegion() = default;
   virtual std::span<std::byte> memory() const = 0;
   /// Lets the connections of `scope` (a session) read [offset, offset + length). Any other scope is refused.
   virtual RemoteSpan Grant(uint64_t scope, uint64_t offset, uint64_t length) = 0;
-  /// Ends a grant: reads that begin from now on are refused; `quiet` runs on the Loop, exactly once, when no read of it is
-  /// under way any more. Where a backend cannot see reads (shm, verbs) quiet means the connections of the scope ended or
-  /// the caller has let the lease and its margin pass: `Capabilities::sees_reads` says which. An unknown grant is quiet.
+  /// Ends a grant: reads that begin from now on are refused; `quiet` runs on the Loop, exactly once, when no read of it
+  /// is under way any more. Where a backend cannot see reads (shm, verbs: `Capabilities::sees_reads`) honest peers are
+  /// told and `quiet` runs at once: the caller has let the lease and its margin pass before. An unknown grant is quiet.
   virtual void Revoke(uint64_t grant, absl::AnyInvocable<void()> quiet) = 0;
 };
 

@@ -29,7 +29,7 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(std::string_view name, 
     if (name == backend.name) return backend.make(loop, options);
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("no transport \"", std::string(name), "\" in this build; there are ", absl::StrJoin(TransportNames(), ", ")));
+      absl::StrCat("no transport \"", std::string(name), "\" here; there are ", absl::StrJoin(TransportNames(), ", ")));
 }
 
 std::vector<std::string> TransportNames() {

@@ -3,12 +3,13 @@
 // dials, the store listens; one connection carries pulls of both directions.
 //
 // Eight laws, held by tests/transport/contract_test over every backend:
-//  1 A completion comes exactly once, on the Loop: after success, failure, Close, the peer's death, the deadline.
+//  1 A completion comes exactly once, on the Loop and never inside a call of the user: after success, failure, Close,
+//    the peer's death, the deadline.
 //  2 After it the transport never touches the local pieces again.
-//  3 Deadlines are ours, by the Loop's clock: at the deadline the pull ends; where quiet takes longer to prove, the status
-//    comes first with PullResult::quarantined, and `released` runs later.
-//  4 Errors are few: Unavailable (peer gone), DeadlineExceeded, PermissionDenied (grant revoked, foreign, out of range),
-//    Aborted (closed here), ResourceExhausted (try later), InvalidArgument (malformed), Internal.
+//  3 Deadlines are ours, by the Loop's clock: at the deadline the pull ends; where quiet takes longer to prove, the
+//    status comes first with PullResult::quarantined, and `released` runs later.
+//  4 Errors are few: Unavailable (peer gone), DeadlineExceeded, PermissionDenied (grant revoked, foreign, out of
+//    range), Aborted (closed here), ResourceExhausted (try later), InvalidArgument (malformed), Internal.
 //  5 Pieces land in any order; a failed pull leaves garbage, never a claim.
 //  6 Back pressure by bytes in flight, queued fairly, not by number of operations.
 //  7 A connection is bound to the peer's incarnation: an address reused by another process is refused.
@@ -60,13 +61,17 @@ using PullDone = absl::AnyInvocable<void(PullResult)>;
 /// Exactly once, on the Loop, after PullDone and only when it said quarantined.
 using Released = absl::AnyInvocable<void()>;
 
-/// A live path to one peer. Belongs to its transport's Loop. Destroying it closes it.
+/// A live path to one peer. Belongs to its transport's Loop. Destroying it closes it: its pulls still end, with
+/// Aborted, in a later turn, so what their callbacks capture has to live until then; only OnClosed is dropped. May
+/// outlive its transport.
 class Connection {
  public:
   virtual ~Connection() = default;
   /// Starts a pull; never blocks. `pieces` are copied; their memory stays valid until done (or released).
   virtual void Pull(std::span<const Piece> pieces, Instant deadline, PullDone done, Released released = nullptr) = 0;
-  /// Pointer to remote bytes, readable while the connection and the grant live. Unimplemented unless `addressable`.
+  /// Pointer to remote bytes, right while the connection and the grant live, and safe to read until this object is
+  /// destroyed, whatever the peer does. Unavailable until the grant has been asked for: pull it first, of zero length
+  /// if need be. Unimplemented unless `addressable`.
   virtual absl::StatusOr<std::span<const std::byte>> Map(const RemoteSpan& remote) = 0;
   /// Ends every pull with Aborted. Idempotent.
   virtual void Close() = 0;
@@ -81,7 +86,7 @@ struct ConnectOptions {
   uint64_t peer_incarnation = 0;  ///< from the control plane; 0 only in tests that do not care
   std::string credentials;        ///< opaque, at most kCredentialsBytesMax; the acceptor judges them
   uint64_t scope = 0;             ///< of grants made on this side
-  Instant deadline;
+  Instant deadline;               ///< left out: 10 s from now
 };
 inline constexpr size_t kCredentialsBytesMax = 256;
 
@@ -100,8 +105,9 @@ class Transport {
   virtual uint64_t incarnation() const = 0;
   virtual absl::StatusOr<std::unique_ptr<MemoryRegion>> Register(MemorySpan memory) = 0;
   /// Listens and answers the address to tell peers ("127.0.0.1:40123", "@kvasir-7f3a"). `where`: backend's own form
-  /// ("host:port", port 0 = any; shm: a path or an @abstract name, empty = any). Unavailable when it is in use.
+  /// (numeric "host:port", port 0 = any; shm: a path or an @abstract name, empty = any). Unavailable when it is in use.
   virtual absl::StatusOr<std::string> Listen(std::string_view where, Acceptor acceptor) = 0;
+  /// `done` runs once, in a later turn: PermissionDenied where the peer refuses us or is another incarnation.
   virtual void Connect(std::string_view address, ConnectOptions options,
                        absl::AnyInvocable<void(absl::StatusOr<std::unique_ptr<Connection>>)> done) = 0;
 };
@@ -122,7 +128,8 @@ std::unique_ptr<Transport> MakeTcpTransport(Loop& loop, const TransportOptions& 
 std::unique_ptr<Transport> MakeShmTransport(Loop& loop, const TransportOptions& options);
 
 /// By capabilities().name; InvalidArgument lists the names of this build.
-absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(std::string_view name, Loop& loop, const TransportOptions& options);
+absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(std::string_view name, Loop& loop,
+                                                         const TransportOptions& options);
 /// Names of this build, best for bulk first.
 std::vector<std::string> TransportNames();
 

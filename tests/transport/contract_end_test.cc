@@ -131,7 +131,8 @@ TEST_P(ContractEnd, Law3_ADeadlineThatIsMetCostsNothing) {
   Pair pair(GetParam());
   std::vector<std::byte> local(100);
   const RemoteSpan remote = pair.region->Grant(Pair::kScope, 0, 100);
-  const Outcome& outcome = pair.Start(*pair.client, {{std::span(local), remote}}, pair.loop.Now() + std::chrono::hours(1));
+  const Instant deadline = pair.loop.Now() + std::chrono::hours(1);
+  const Outcome& outcome = pair.Start(*pair.client, {{std::span(local), remote}}, deadline);
   EXPECT_TRUE(pair.Step([&] { return outcome.done(); }));
   EXPECT_TRUE(outcome.result.status.ok());
   pair.skipped += std::chrono::hours(2);

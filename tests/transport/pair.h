@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pair: two transports of one backend on one stepped Loop, connected, with an arena on the granting side. No test of the
-// contract sleeps: it steps the Loop until something holds, or gives up after a bounded number of turns.
+// Pair: two transports of one backend on one stepped Loop, connected, with an arena on the granting side. No test of
+// the contract sleeps: it steps the Loop until something holds, or gives up after a bounded number of turns.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -26,7 +26,8 @@ uint64_t CopySlice(PullState& pull, uint64_t bytes) {
 
 }  // namespace
 
-void CopyQueue::Turn(std::vector<PullState*>& complete) {
+const std::vector<PullState*>& CopyQueue::Turn() {
+  complete_.clear();
   // Every pull costs its turn something even when it has no bytes.
   constexpr uint64_t kPullCost = 64;
   uint64_t spent = 0;
@@ -35,11 +36,12 @@ void CopyQueue::Turn(std::vector<PullState*>& complete) {
     pulls_.pop_front();
     spent += kPullCost + CopySlice(*pull, kSliceBytes);
     if (pull->piece == pull->pieces.size()) {
-      complete.push_back(pull);
+      complete_.push_back(pull);
     } else {
       pulls_.push_back(pull);
     }
   }
+  return complete_;
 }
 
 }  // namespace kvasir

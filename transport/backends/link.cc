@@ -82,7 +82,7 @@ void Link::OnDeadline(uint64_t id) {
   pull.timer = 0;
   const bool quiet = Withdraw(pull);
   End(pull, absl::DeadlineExceededError("pull"));
-  if (!quiet) Close(absl::UnavailableError("connection shut at the deadline of a pull, so that nothing lands after it"));
+  if (!quiet) Close(absl::UnavailableError("connection shut at the deadline of a pull: nothing may land after it"));
   Deliver();
 }
 
@@ -124,8 +124,11 @@ void Link::Deliver() {
     }
   }
   while (!ended_.empty()) {
-    std::vector<Ended> batch = std::exchange(ended_, {});  // callbacks may end further pulls
+    std::vector<Ended> batch = std::move(spare_ended_);  // keeps its room; callbacks may end further pulls
+    batch.swap(ended_);
     for (Ended& ended : batch) std::move(ended.done)(PullResult{std::move(ended.status), false});
+    batch.clear();
+    spare_ended_ = std::move(batch);
   }
   if (closed_ && on_closed_) std::exchange(on_closed_, nullptr)(closed_why_);
 }

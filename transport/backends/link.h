@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Link: the part of a connection that all backends share, so that the laws are kept in one place: every pull ends exactly
-// once, by success, failure, deadline or close; nothing lands after it ended; callbacks run with no frame of ours that
-// could be surprised by what they do (close, destroy, pull again).
+// Link: the part of a connection that all backends share, so that the laws are kept in one place: every pull ends
+// exactly once, by success, failure, deadline or close; nothing lands after it ended; callbacks run with no frame of
+// ours that could be surprised by what they do (close, destroy, pull again).
 //
 //   user -- LinkConnection (handle, closes in its destructor) -- shared_ptr -- Link -- LinkHome (one per transport)
 //
@@ -86,7 +86,7 @@ class Link : public std::enable_shared_from_this<Link> {
   // What a backend does. None of these runs a callback of the user.
   /// Begin (or queue) a pull.
   virtual void Start(PullState& pull) = 0;
-  /// `pull` leaves by its deadline or a close: forget it. False when bytes of it might still land: then the link is shut.
+  /// `pull` leaves by its deadline or a close: forget it. False when bytes of it might still land: the link is shut.
   virtual bool Withdraw(PullState& pull) = 0;
   /// Let go of sockets and peers: nothing lands after this.
   virtual void Shut(const absl::Status& why) = 0;
@@ -124,6 +124,7 @@ class Link : public std::enable_shared_from_this<Link> {
   uint64_t next_pull_ = 1;
   absl::flat_hash_map<uint64_t, std::unique_ptr<PullState>> pulls_;
   std::vector<Ended> ended_;
+  std::vector<Ended> spare_ended_;
   absl::AnyInvocable<void(absl::Status)> on_closed_;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// loopback: both peers in one process, on one Loop or on two. The reference of the contract: a pull asks the other Loop to
-// judge and pin, copies on its own, and asks the other to unpin.
+// loopback: both peers in one process, on one Loop or on two. The reference of the contract: a pull asks the other Loop
+// to judge and pin, copies on its own, and asks the other to unpin.
 //
 //   puller's Loop  --Post: Serve(pull, grants)-->  owner's Loop: Pin each
 //                  <--Post: Served(sources)------
@@ -147,13 +147,13 @@ class LoopbackLink : public Link {
 
   void Copy() {
     copy_posted_ = false;
-    std::vector<PullState*> complete;
+    const std::vector<PullState*>* complete = nullptr;
     {
       MutexLock lock(pipe_->mutex);
       if (!pipe_->open) return;  // the peer's word of it, or our own close, ends the pulls
-      copies_.Turn(complete);
+      complete = &copies_.Turn();
     }
-    for (PullState* pull : complete) {
+    for (PullState* pull : *complete) {
       PostRelease(pull->id);
       End(*pull, absl::OkStatus());
     }

@@ -134,9 +134,7 @@ void ShmLink::PostCopy() {
 
 void ShmLink::Copy() {
   copy_posted_ = false;
-  std::vector<PullState*> complete;
-  copies_.Turn(complete);
-  for (PullState* pull : complete) End(*pull, absl::OkStatus());
+  for (PullState* pull : copies_.Turn()) End(*pull, absl::OkStatus());
   if (!copies_.empty()) {
     PostCopy();
   } else {
@@ -226,7 +224,8 @@ void ShmLink::ForgetRegion(uint32_t region) {
 absl::Status ShmLink::Resolve(const Message& message) {
   std::array<ResolvedGrant, kGrantsPerMessageMax> resolved;
   for (size_t i = 0; i < message.count; ++i) resolved[i] = Describe(message.grants[i]);
-  Send(MessageType::kResolved, message.header.id, AsBytes(std::span<const ResolvedGrant>(resolved).first(message.count)));
+  const std::span<const ResolvedGrant> answers(resolved.data(), message.count);
+  Send(MessageType::kResolved, message.header.id, AsBytes(answers));
   return absl::OkStatus();
 }
 

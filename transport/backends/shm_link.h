@@ -8,8 +8,8 @@
 //   copies, now and for every later pull of these grants, while the owner's thread sleeps
 //                     <------------------  Revoked{grant}, RegionGone{number}     forgotten
 //
-// Memory without a descriptor comes through the socket, by the requests of StreamLink. The owner does not see copies: who
-// revokes relies on leases (Capabilities::sees_reads is false).
+// Memory without a descriptor comes through the socket, by the requests of StreamLink. The owner does not see copies:
+// who revokes relies on leases (Capabilities::sees_reads is false).
 #pragma once
 
 #include <deque>

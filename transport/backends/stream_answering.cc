@@ -23,7 +23,9 @@ void StreamLink::Send(MessageType type, uint64_t id, std::string_view body, Uniq
 }
 
 absl::Status StreamLink::Serve(const Message& message) {
-  if (answers_.size() >= kRequestsQueuedMax) return absl::InvalidArgumentError("malformed message: over kRequestsQueuedMax");
+  if (answers_.size() >= kRequestsQueuedMax) {
+    return absl::InvalidArgumentError("malformed message: one request over kRequestsQueuedMax");
+  }
   Answer answer;
   if (!spare_answers_.empty()) {
     answer = std::move(spare_answers_.back());

@@ -12,7 +12,7 @@ void StreamLink::Ask(PullState& pull) {
   FlushLater();  // issues, too: pulls of one turn share a system call
 }
 
-/// Cuts requests from the pulls in turn while there is room. A large pull gets no second request before the others got one.
+/// Cuts requests from the pulls in turn while there is room: no second one for a large pull before the others had one.
 void StreamLink::Issue() {
   if (!open()) return;
   const uint64_t window = home().options.inflight_bytes;
@@ -66,8 +66,8 @@ StreamLink::Request* StreamLink::Find(uint64_t id) {
   return &requests_[slot];
 }
 
-/// A request is over. The pull ends with its last one; after a failure it asks for nothing more but waits for what is on
-/// its way, so that nothing lands after its end.
+/// A request is over. The pull ends with its last one; after a failure it asks for nothing more but waits for what is
+/// on its way, so that nothing lands after its end.
 void StreamLink::Answered(Request& request, absl::Status status) {
   PullState* const pull = request.pull;
   inflight_bytes_ -= request.bytes;
@@ -86,7 +86,9 @@ void StreamLink::Answered(Request& request, absl::Status status) {
 absl::Status StreamLink::BeginLanding(const Message& message) {
   Request* request = Find(message.header.id);
   if (request == nullptr) return absl::InvalidArgumentError("malformed message: data for no request");
-  if (message.payload_bytes != request->bytes) return absl::InvalidArgumentError("malformed message: data of another length");
+  if (message.payload_bytes != request->bytes) {
+    return absl::InvalidArgumentError("malformed message: data of another length");
+  }
   landing_ = request;
   landing_piece_ = 0;
   landing_offset_ = 0;

@@ -2,8 +2,8 @@
 // StreamLink: pulls over a stream socket. Two halves that know nothing of each other share the socket:
 //
 //   asking     pulls take turns to cut requests (at most kRequestBytes, at most 64 pieces) while the window has room;
-//              answers are received straight into the pieces                                             stream_asking.cc
-//   answering  requests of the peer are judged, pinned and queued; sendmsg straight from the regions      stream_answering.cc
+//              answers are received straight into the pieces                                    (stream_asking.cc)
+//   answering  requests of the peer are judged, pinned, queued; sendmsg straight from the regions (stream_answering.cc)
 //
 // Control messages go between answers, never behind the queue of them. Non-blocking throughout; one turn moves at most
 // kTurnBytes each way. Hot path: no allocation once the recycled requests and answers have grown, two system calls a

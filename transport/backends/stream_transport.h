@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// StreamTransport: listening, accepting and dialling for the backends whose connections are StreamLinks. tcp and shm add
-// their kind of address, socket and link.
+// StreamTransport: listening, accepting and dialling for the backends whose connections are StreamLinks. tcp and shm
+// add their kind of address, socket and link.
 #pragma once
 
 #include <memory>

@@ -65,7 +65,9 @@ std::string PortOf(int socket) {
   return absl::StrCat(ntohs(port));
 }
 
-void SetOption(int socket, int level, int option, int value) { setsockopt(socket, level, option, &value, sizeof value); }
+void SetOption(int socket, int level, int option, int value) {
+  setsockopt(socket, level, option, &value, sizeof value);
+}
 
 UniqueFd OpenSocket(const Address& address) {
   return UniqueFd(socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));

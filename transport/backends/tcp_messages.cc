@@ -71,7 +71,9 @@ absl::Status ParseHello(std::string_view body, Message& message) {
   std::memcpy(&hello, body.data(), sizeof hello);
   if (hello.magic != kHelloMagic) return Malformed("magic", hello.magic);
   if (hello.version_min > hello.version_max) return Malformed("version_min", hello.version_min);
-  if (hello.credential_bytes != body.size() - sizeof hello) return Malformed("credential_bytes", hello.credential_bytes);
+  if (hello.credential_bytes != body.size() - sizeof hello) {
+    return Malformed("credential_bytes", hello.credential_bytes);
+  }
   if (hello.incarnation == 0) return Malformed("incarnation", 0);
   message.credentials = body.substr(sizeof hello);
   return absl::OkStatus();

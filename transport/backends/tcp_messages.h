@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The messages of the socket backends (tcp, and shm on its unix socket). Every frame is a FrameHeader and its body;
-// README.md says who sends what when. Little-endian, fixed widths, nothing is ever renumbered. Every limit is checked from
-// the header alone, before a byte of the body is awaited.
+// README.md says who sends what when. Little-endian, fixed widths, nothing is ever renumbered. Every limit is checked
+// from the header alone, before a byte of the body is awaited.
 #pragma once
 
 #include <array>
