@@ -40,7 +40,7 @@ void SsdReader::Run(std::vector<ReadOp> reads) {
   }
   for (Job& job : jobs_) {
     if (job.fd >= 0) segments_.Unpin(job.read.location.segment);
-    job.read.done(job.status);
+    job.read.done(std::move(job.status));
   }
   jobs_.clear();
 }

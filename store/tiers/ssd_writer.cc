@@ -62,7 +62,7 @@ void SsdWriter::Commit() {
     if (pending.status.ok()) {
       pending.op.done(pending.location);
     } else {
-      pending.op.done(pending.status);
+      pending.op.done(std::move(pending.status));
     }
   }
   for (ValueOp& value : values) value.done(payload);

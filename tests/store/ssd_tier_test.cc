@@ -104,7 +104,8 @@ TEST_P(SsdTierContract, ReadsIntoAlignedMemoryToo) {
     ASSERT_TRUE(location.ok()) << location.status();
     AlignedBuffer into(part.meta.bytes);
     std::promise<absl::Status> answer;
-    tier->Read(*location, {into.data(), part.meta.bytes}, [&](absl::Status status) { answer.set_value(status); });
+    tier->Read(*location, {into.data(), part.meta.bytes},
+               [&](absl::Status status) { answer.set_value(std::move(status)); });
     ASSERT_TRUE(answer.get_future().get().ok());
     EXPECT_TRUE(std::equal(part.bytes.begin(), part.bytes.end(), into.data()));
   }
