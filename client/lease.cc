@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Lease and its renewal; the counters of misses.
+#include <algorithm>
 #include <utility>
 
 #include "client/finder.h"

@@ -2,6 +2,7 @@
 // How answers of a node come back to the Session's Loop: through a Mailbox that may outlive it, at most once, in time.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 

@@ -3,6 +3,7 @@
 // follow from the seed, so that a reader with another layout knows what it must find.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <random>
