@@ -23,7 +23,8 @@ namespace kvasir::testing {
 namespace {
 
 constexpr int kReadyFd = 9;
-constexpr int kReadyWaitMs = 60'000;  ///< a guard against hanging, not a wait
+constexpr int kPortsBegin = 12'000, kPorts = 18'000;  ///< below those that the system gives to whoever asks for any
+constexpr int kReadyWaitMs = 60'000;                  ///< a guard against hanging, not a wait
 
 [[noreturn]] void Die(const char* what) {
   std::perror(what);
@@ -122,19 +123,16 @@ std::string ReadAll(const std::string& path) {
 }
 
 std::vector<int> FreePorts(size_t count) {
-  std::vector<int> ports, sockets;
-  for (size_t i = 0; i < count; ++i) {
+  std::vector<int> ports;
+  for (int port = kPortsBegin + getpid() * 7 % kPorts; ports.size() < count; ++port) {
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t length = sizeof address;
-    if (bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0) Die("bind");
-    getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-    ports.push_back(ntohs(address.sin_port));
-    sockets.push_back(fd);
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    if (bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) ports.push_back(port);
+    close(fd);
   }
-  for (const int fd : sockets) close(fd);  // all at once, so that they differ
   return ports;
 }
 

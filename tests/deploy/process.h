@@ -52,7 +52,7 @@ class Directory {
 };
 
 std::string ReadAll(const std::string& path);
-/// Ports that were free a moment ago.
+/// Ports of loopback that were free a moment ago, and that nobody gets who asks for any.
 std::vector<int> FreePorts(size_t count);
 
 }  // namespace kvasir::testing

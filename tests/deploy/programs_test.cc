@@ -106,7 +106,8 @@ TEST(Programs, ClusterFromAMemberListAndOneNodeKilled) {
   directory.Write("members.json", list.dump());
   Daemon a({"--id", "a", "--members", directory / "members.json"});
   Daemon b({"--id", "b", "--members", directory / "members.json"});
-  ASSERT_TRUE(a.serving() && b.serving());
+  ASSERT_TRUE(a.serving()) << a.Stop(0).err;
+  ASSERT_TRUE(b.serving()) << b.Stop(0).err;
   const json bench = Json(Kvasir(a.control(), SmallBench({"--replicas", "2", "-o", "json"})));
   EXPECT_EQ(bench["fetch"]["blocks"], 12);
   EXPECT_EQ(Json(Kvasir(a.control(), {"status", "-o", "json"})).size(), 2u) << "one names the other";
