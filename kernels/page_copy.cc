@@ -4,8 +4,12 @@
 
 #include <cstring>
 
+#include "kernels/simd/bodies.h"
+
 namespace kvasir {
 namespace {
+
+constexpr uint64_t kStreamedRunBytes = 256;  // shorter runs are dearer past the caches than through them
 
 /// Calls copy(bytes in the page, offset in dense, length) for each run of bytes that is contiguous in both.
 template <class Copy>
@@ -36,7 +40,12 @@ void GatherPages(const PageRectangle& rectangle, std::byte* dense) {
 }
 
 void ScatterPages(const PageRectangle& rectangle, const std::byte* dense) {
-  ForEachRun(rectangle, [dense](std::byte* run, uint64_t at, uint64_t bytes) { std::memcpy(run, dense + at, bytes); });
+  // The engine's pages are not read here again, and each run is whole cache lines where the engine aligns its rows.
+  ForEachRun(rectangle, [dense](std::byte* run, uint64_t at, uint64_t bytes) {
+    simd::Copy(reinterpret_cast<const uint8_t*>(dense) + at, reinterpret_cast<uint8_t*>(run), bytes,
+               bytes >= kStreamedRunBytes ? Destination::kMemory : Destination::kCache);
+  });
+  simd::Fence();
 }
 
 }  // namespace kvasir

@@ -30,8 +30,9 @@ bool DecodeIntFrame(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std
 
 /// One full chunk (kSplitChunk values) of bf16, see p_splitexp.h: fixed part and escapes. Answers false, with both
 /// unspecified, when more than kSplitFewEscapes values escape: the reference then asks the histogram.
-bool EncodeSplitChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& chunk);
-/// The same back, before escapes are put in. REQUIRES: mode 0.
-bool DecodeSplitChunk(const uint8_t* fixed, const SplitChunk& chunk, uint8_t* out);
+bool EncodeSplitChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& chunk, Destination destination);
+/// The same back, escapes put in. REQUIRES: mode 0; the escapes ascend and lie in the chunk.
+bool DecodeSplitChunk(const uint8_t* fixed, const uint8_t* tail, const SplitChunk& chunk, uint8_t* out,
+                      Destination destination);
 
 }  // namespace kvasir::simd

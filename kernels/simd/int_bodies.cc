@@ -210,7 +210,7 @@ HWY_INLINE void EncodeRows(const IntFrame& f, VecF32 magic, const uint8_t* in, c
       const uint8_t* from = in + 2 * c;
       uint8_t* to = codes + c * kWidth / 8;
       for (uint32_t r = 0; r < rows; ++r, from += row_bytes, to += codes_stride) {
-        __builtin_prefetch(from + (next - in));
+        Prefetch(from + (next - in), 1);
         EncodeStep<Pairs, kWidth>(magic, from, even_zero, even_inverse, odd_zero, odd_inverse, to);
       }
     }

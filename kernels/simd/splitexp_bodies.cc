@@ -17,8 +17,8 @@ namespace kvasir::simd {
 namespace HWY_NAMESPACE {
 #if HWY_TARGET == HWY_SCALAR
 
-bool EncodeChunk(const uint8_t*, uint8_t*, uint8_t*, SplitChunk&) { return false; }
-bool DecodeChunk(const uint8_t*, const SplitChunk&, uint8_t*) { return false; }
+bool EncodeChunk(const uint8_t*, uint8_t*, uint8_t*, SplitChunk&, Destination) { return false; }
+bool DecodeChunk(const uint8_t*, const uint8_t*, const SplitChunk&, uint8_t*, Destination) { return false; }
 
 #else
 
@@ -43,46 +43,64 @@ HWY_INLINE uint32_t GreatestExponent(const uint8_t* in) {
   return hn::GetLane(hn::MaxOfLanes(d, hn::Max(a, b))) >> 7;
 }
 
-bool EncodeChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& chunk) {
+HWY_INLINE void Put(VecFull8 v, uint8_t* p, bool stream) {
+  stream ? hn::Stream(v, LanesFull8(), p) : hn::StoreU(v, LanesFull8(), p);
+}
+
+/// The codes of one vector of values; writes their bytes, lists their escapes.
+HWY_INLINE VecFull8 EncodeVector(const uint8_t* in, uint32_t first, uint32_t top, uint8_t* bytes, bool stream,
+                                 uint8_t*& tail, uint32_t& escapes) {
   const LanesFull8 d;
-  const LanesFull16 d16;
-  const hn::Half<LanesFull8> half;
   const size_t n = hn::Lanes(d);
+  const VecFull8 last = U8(15);
+  const VecFull16 a = Load16s(in), b = Load16s(in + n);
+  const VecFull8 low = hn::ConcatEven(d, hn::BitCast(d, b), hn::BitCast(d, a));
+  const VecFull8 high = hn::ConcatOdd(d, hn::BitCast(d, b), hn::BitCast(d, a));
+  Put(hn::OrAnd(hn::And(low, U8(0x7F)), high, U8(0x80)), bytes, stream);
+  const VecFull8 exponent = hn::Or(hn::Add(high, high), hn::ShiftRight<7>(low));
+  const VecFull8 code = hn::Min(hn::SaturatedSub(U8(top), exponent), last);
+  // No exponent is above the top: an escape is at least 15 below it and not zero.
+  const auto escape = hn::And(hn::Eq(code, last), hn::Ne(exponent, hn::Zero(d)));
+  if (HWY_LIKELY(hn::AllFalse(d, escape))) return code;
+  for (size_t j = 0; j < n; ++j) {
+    const uint32_t e = (Load16(in + 2 * j) >> 7) & 0xFF;
+    if (e == 0 || e + 15 > top) continue;
+    Store16(tail, first + static_cast<uint32_t>(j));
+    tail[2] = static_cast<uint8_t>(e);
+    tail += kSplitEscapeBytes;
+    ++escapes;
+  }
+  return code;
+}
+
+HWY_INLINE hn::VFromD<LanesFull16> Nibbles(VecFull8 codes) {
+  const LanesFull16 d16;
+  const auto pairs = hn::BitCast(d16, codes);
+  return hn::Or(pairs, hn::ShiftRight<4>(pairs));
+}
+
+bool EncodeChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& chunk, Destination destination) {
+  const LanesFull8 d;
+  const uint32_t n = static_cast<uint32_t>(hn::Lanes(d));
   const uint32_t top = GreatestExponent(in);
-  const VecFull8 tops = U8(top), last = U8(15);
+  const bool stream = destination == Destination::kMemory && reinterpret_cast<uintptr_t>(fixed) % 64 == 0;
   uint32_t escapes = 0;
-  for (size_t i = 0; i < kSplitChunk; i += n) {
-    const VecFull16 a = Load16s(in + 2 * i), b = Load16s(in + 2 * i + n);
-    const VecFull8 low = hn::ConcatEven(d, hn::BitCast(d, b), hn::BitCast(d, a));
-    const VecFull8 high = hn::ConcatOdd(d, hn::BitCast(d, b), hn::BitCast(d, a));
-    hn::StoreU(hn::Or(hn::And(high, U8(0x80)), hn::And(low, U8(0x7F))), d, fixed + i);
-    const VecFull8 exponent = hn::Or(hn::Add(high, high), hn::ShiftRight<7>(low));
-    const VecFull8 below = hn::SaturatedSub(tops, exponent);
-    const VecFull8 code = hn::Min(below, last);
-    const auto pairs = hn::BitCast(d16, code);
-    const auto joined = hn::And(hn::Or(pairs, hn::ShiftRight<4>(pairs)), hn::Set(d16, 0xFF));
-    hn::StoreU(hn::TruncateTo(half, joined), half, fixed + kSplitChunk + i / 2);
-    // No exponent is above the top: an escape is at least 15 below it and not zero.
-    const auto escape = hn::And(hn::Eq(code, last), hn::Ne(exponent, hn::Zero(d)));
-    if (HWY_LIKELY(hn::AllFalse(d, escape))) continue;
-    for (size_t j = i; j < i + n; ++j) {
-      const uint32_t e = (Load16(in + 2 * j) >> 7) & 0xFF;
-      if (e == 0 || e + 15 > top) continue;
-      Store16(tail, static_cast<uint32_t>(j));
-      tail[2] = static_cast<uint8_t>(e);
-      tail += kSplitEscapeBytes;
-      ++escapes;
-    }
+  for (uint32_t i = 0; i < kSplitChunk; i += 2 * n) {
+    const VecFull8 a = EncodeVector(in + 2 * i, i, top, fixed + i, stream, tail, escapes);
+    const VecFull8 b = EncodeVector(in + 2 * (i + n), i + n, top, fixed + i + n, stream, tail, escapes);
+    const VecFull8 codes = hn::ConcatEven(d, hn::BitCast(d, Nibbles(b)), hn::BitCast(d, Nibbles(a)));
+    Put(codes, fixed + kSplitChunk + i / 2, stream);
     if (escapes > kSplitFewEscapes) return false;
   }
   chunk = {static_cast<uint8_t>(top), 0, static_cast<uint16_t>(escapes)};
   return true;
 }
 
-bool DecodeChunk(const uint8_t* fixed, const SplitChunk& chunk, uint8_t* out) {
+bool DecodeChunk(const uint8_t* fixed, const uint8_t* tail, const SplitChunk& chunk, uint8_t* out,
+                 Destination destination) {
   const LanesFull8 d;
   const LanesFull16 d16;
-  const size_t n = hn::Lanes(d);
+  const uint32_t n = static_cast<uint32_t>(hn::Lanes(d));
   // Both halves of the 16 exponents the codes stand for, as they lie in the two bytes of a value.
   alignas(64) uint8_t upper[16], lower[16];
   for (uint32_t c = 0; c < 16; ++c) {
@@ -91,13 +109,24 @@ bool DecodeChunk(const uint8_t* fixed, const SplitChunk& chunk, uint8_t* out) {
     lower[c] = static_cast<uint8_t>(exponent << 7);
   }
   const VecFull8 uppers = hn::LoadDup128(d, upper), lowers = hn::LoadDup128(d, lower);
-  for (size_t i = 0; i < kSplitChunk; i += n) {
+  const bool stream = destination == Destination::kMemory && reinterpret_cast<uintptr_t>(out) % 64 == 0;
+  const uint8_t* tail_end = tail + kSplitEscapeBytes * chunk.escapes;
+  alignas(64) uint8_t values[2 * HWY_MAX_BYTES];
+  for (uint32_t i = 0; i < kSplitChunk; i += n, out += 2 * n) {
     const auto bytes = hn::PromoteTo(d16, hn::LoadU(hn::Half<LanesFull8>(), fixed + kSplitChunk + i / 2));
     const VecFull8 code = hn::BitCast(d, hn::And(hn::Or(bytes, hn::ShiftLeft<4>(bytes)), hn::Set(d16, 0x0F0F)));
     const VecFull8 rest = hn::LoadU(d, fixed + i);
-    const VecFull8 high = hn::Or(hn::And(rest, U8(0x80)), hn::TableLookupBytes(uppers, code));
-    const VecFull8 low = hn::Or(hn::And(rest, U8(0x7F)), hn::TableLookupBytes(lowers, code));
-    hn::StoreInterleaved2(low, high, d, out + 2 * i);
+    const VecFull8 high = hn::OrAnd(hn::TableLookupBytes(uppers, code), rest, U8(0x80));
+    const VecFull8 low = hn::OrAnd(hn::TableLookupBytes(lowers, code), rest, U8(0x7F));
+    uint8_t* to = stream ? values : out;
+    hn::StoreInterleaved2(low, high, d, to);
+    for (; tail < tail_end && Load16(tail) < i + n; tail += kSplitEscapeBytes) {
+      uint8_t* value = to + 2 * (Load16(tail) - i);
+      Store16(value, WithExponent(SplitFormat(), Load16(value), tail[2]));
+    }
+    if (!stream) continue;
+    hn::Stream(hn::Load(d, values), d, out);
+    hn::Stream(hn::Load(d, values + n), d, out + n);
   }
   return true;
 }
@@ -132,12 +161,13 @@ void Copy(const uint8_t* from, uint8_t* to, uint64_t bytes, Destination destinat
 
 void Fence() { hwy::FlushStream(); }
 
-bool EncodeSplitChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& chunk) {
-  return HWY_DYNAMIC_DISPATCH(EncodeChunk)(in, fixed, tail, chunk);
+bool EncodeSplitChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& chunk, Destination destination) {
+  return HWY_DYNAMIC_DISPATCH(EncodeChunk)(in, fixed, tail, chunk, destination);
 }
 
-bool DecodeSplitChunk(const uint8_t* fixed, const SplitChunk& chunk, uint8_t* out) {
-  return HWY_DYNAMIC_DISPATCH(DecodeChunk)(fixed, chunk, out);
+bool DecodeSplitChunk(const uint8_t* fixed, const uint8_t* tail, const SplitChunk& chunk, uint8_t* out,
+                      Destination destination) {
+  return HWY_DYNAMIC_DISPATCH(DecodeChunk)(fixed, tail, chunk, out, destination);
 }
 
 }  // namespace kvasir::simd

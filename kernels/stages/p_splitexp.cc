@@ -62,15 +62,13 @@ Result<bool> CheckEntries(const SplitFrame& s, std::span<const uint8_t> frame) {
   return true;
 }
 
-/// Puts the escapes of a chunk into `out`.
-Result<bool> PutEscapes(const SplitFormat& f, uint32_t index, const SplitChunk& chunk, const uint8_t* tail,
-                        uint32_t count, uint8_t* out) {
+/// Escapes must ascend, lie in the chunk, and be exponents.
+Result<bool> CheckEscapes(const SplitFormat& f, uint32_t index, const SplitChunk& chunk, const uint8_t* tail, uint32_t count) {
   uint32_t next = 0;  // the least position allowed
   for (uint32_t i = 0; i < chunk.escapes; ++i, tail += kSplitEscapeBytes) {
     const uint32_t position = Load16(tail);
     if (position < next || position >= count) return Damaged(index, "escape position " + std::to_string(position));
     if (tail[2] > f.exponent_max) return Damaged(index, "escaped exponent " + std::to_string(tail[2]));
-    Store16(out + 2 * position, WithExponent(f, Load16(out + 2 * position), tail[2]));
     next = position + 1;
   }
   return true;
@@ -91,16 +89,15 @@ class SplitExpCoder final : public FrameCoder {
   uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>&,
                   Destination destination) const override {
     const SplitFrame s(SplitFormatOf(shape.element), shape.elements());
-    alignas(64) uint8_t fixed[kSplitFixedBytesMax];
     uint8_t* tail = out + s.tails_at();
     for (uint32_t i = 0; i < s.chunks; ++i) {
       const uint8_t* in = dense + uint64_t{i} * kSplitChunk * 2;
       Prefetch(in + kChunksAhead * kSplitChunk * 2, kSplitChunk * 2);
+      uint8_t* fixed = out + s.fixed_at(i);
       SplitChunk chunk;
-      if (s.f.half || s.count(i) != kSplitChunk || !simd::EncodeSplitChunk(in, fixed, tail, chunk)) {
+      if (s.f.half || s.count(i) != kSplitChunk || !simd::EncodeSplitChunk(in, fixed, tail, chunk, destination)) {
         chunk = EncodeSplitChunkReference(s.f, in, s.count(i), fixed, tail);
       }
-      simd::Copy(fixed, out + s.fixed_at(i), s.f.fixed_bytes(s.count(i)), destination);
       uint8_t* entry = out + uint64_t{i} * kSplitEntryBytes;
       entry[0] = chunk.top;
       entry[1] = chunk.mode;
@@ -116,18 +113,16 @@ class SplitExpCoder final : public FrameCoder {
     const SplitFrame s(SplitFormatOf(shape.element), shape.elements());
     if (Result<bool> checked = CheckEntries(s, frame); !checked.ok()) return checked;
     const uint8_t* tail = frame.data() + s.tails_at();
-    alignas(64) uint8_t values[2 * kSplitChunk];
     for (uint32_t i = 0; i < s.chunks; ++i) {
       const SplitChunk chunk = LoadEntry(frame.data(), i);
       const uint8_t* fixed = frame.data() + s.fixed_at(i);
       Prefetch(fixed + kChunksAhead * s.f.fixed_bytes(kSplitChunk), s.f.fixed_bytes(kSplitChunk));
-      uint8_t* place = dense + uint64_t{i} * kSplitChunk * 2;
-      uint8_t* out = destination == Destination::kMemory ? values : place;
-      if (s.f.half || s.count(i) != kSplitChunk || chunk.mode != 0 || !simd::DecodeSplitChunk(fixed, chunk, out)) {
+      uint8_t* out = dense + uint64_t{i} * kSplitChunk * 2;
+      if (Result<bool> good = CheckEscapes(s.f, i, chunk, tail, s.count(i)); !good.ok()) return good;
+      if (s.f.half || s.count(i) != kSplitChunk || chunk.mode != 0 ||
+          !simd::DecodeSplitChunk(fixed, tail, chunk, out, destination)) {
         DecodeSplitChunkReference(s.f, chunk, fixed, tail, s.count(i), out);
       }
-      if (Result<bool> put = PutEscapes(s.f, i, chunk, tail, s.count(i), out); !put.ok()) return put;
-      if (out != place) simd::Copy(out, place, 2 * s.count(i), destination);
       tail += s.f.tail_bytes(chunk, s.count(i));
     }
     simd::Fence();
@@ -167,6 +162,10 @@ SplitChunk EncodeSplitChunkReference(const SplitFormat& f, const uint8_t* in, ui
 void DecodeSplitChunkReference(const SplitFormat& f, const SplitChunk& chunk, const uint8_t* fixed, const uint8_t* tail,
                                uint32_t count, uint8_t* out) {
   for (uint32_t i = 0; i < count; ++i) Store16(out + 2 * i, SplitElement(f, chunk, fixed, tail, count, i));
+  for (uint32_t i = 0; i < chunk.escapes; ++i, tail += kSplitEscapeBytes) {
+    uint8_t* value = out + 2 * Load16(tail);
+    Store16(value, WithExponent(f, Load16(value), tail[2]));
+  }
 }
 
 Result<StageInstance> MakeSplitExp(std::span<const SpecArgument> arguments, uint32_t) {

@@ -24,7 +24,6 @@ namespace kvasir {
 
 inline constexpr uint32_t kSplitChunk = 1024;      ///< values
 inline constexpr uint32_t kSplitEntryBytes = 4;
-inline constexpr uint32_t kSplitFixedBytesMax = 1792;  ///< of one chunk: fp16
 inline constexpr uint32_t kSplitEscapeBytes = 3;
 inline constexpr uint32_t kSplitFewEscapes = 16;   ///< more of them and the histogram is asked
 
@@ -157,6 +156,7 @@ KVASIR_HD inline uint32_t SplitChunks(uint64_t elements) {
 /// Reference of one chunk: chooses, writes the fixed part and the tail (room for stored_tail_bytes), returns the entry.
 SplitChunk EncodeSplitChunkReference(const SplitFormat& f, const uint8_t* in, uint32_t count, uint8_t* fixed,
                                      uint8_t* tail);
+/// REQUIRES: the escapes lie in the chunk.
 void DecodeSplitChunkReference(const SplitFormat& f, const SplitChunk& chunk, const uint8_t* fixed, const uint8_t* tail,
                                uint32_t count, uint8_t* out);
 

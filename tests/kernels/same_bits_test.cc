@@ -119,17 +119,20 @@ TEST(SameBits, SplitExpChunks) {
       std::vector<std::byte> fixed(fixed_bytes), tail(tail_bytes), got_fixed(fixed_bytes), got_tail(tail_bytes);
       const SplitChunk expected = EncodeSplitChunkReference(format, Bytes(dense), kSplitChunk, Bytes(fixed), Bytes(tail));
       SplitChunk got;
-      if (simd::EncodeSplitChunk(Bytes(dense), Bytes(got_fixed), Bytes(got_tail), got)) {
+      const Destination destination = rng() % 2 == 0 ? Destination::kCache : Destination::kMemory;
+      if (simd::EncodeSplitChunk(Bytes(dense), Bytes(got_fixed), Bytes(got_tail), got, destination)) {
         ASSERT_EQ(got.top, expected.top);
         ASSERT_EQ(got.mode, expected.mode);
         ASSERT_EQ(got.escapes, expected.escapes);
         ASSERT_EQ(got_fixed, fixed);
         ASSERT_EQ(std::memcmp(got_tail.data(), tail.data(), 3 * expected.escapes), 0);
       }
-      SplitChunk any{static_cast<uint8_t>(rng()), 0, 0};
+      SplitChunk any = expected;  // or a top that the encoder would not have chosen
+      any.mode = 0;
+      if (rng() % 2 == 0) any.top = static_cast<uint8_t>(rng());
       std::vector<std::byte> back(shape.bytes()), back_expected(shape.bytes());
       DecodeSplitChunkReference(format, any, Bytes(fixed), Bytes(tail), kSplitChunk, Bytes(back_expected));
-      const bool done = simd::DecodeSplitChunk(Bytes(fixed), any, Bytes(back));
+      const bool done = simd::DecodeSplitChunk(Bytes(fixed), Bytes(tail), any, Bytes(back), destination);
       ASSERT_TRUE(!done || back == back_expected);
     }
   });
