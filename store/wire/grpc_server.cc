@@ -58,23 +58,28 @@ grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, const Prot
   return reactor;
 }
 
+grpc::Status ShuttingDown() { return {grpc::StatusCode::UNAVAILABLE, "the node is shutting down"}; }
+
 class WatchStream;
 
 /// The open Watch streams, so that Shutdown can end them.
 class WatchStreams {
  public:
-  void Add(WatchStream* stream) {
+  /// False after EndAll: too late.
+  bool Add(WatchStream* stream) {
     MutexLock lock(mutex_);
-    streams_.insert(stream);
+    if (!closed_) streams_.insert(stream);
+    return !closed_;
   }
   void Remove(WatchStream* stream) {
     MutexLock lock(mutex_);
     streams_.erase(stream);
   }
-  void EndAll(const absl::Status& why);
+  void EndAll();
 
  private:
   Mutex mutex_;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::set<WatchStream*> streams_ ABSL_GUARDED_BY(mutex_);
 };
 
@@ -85,13 +90,16 @@ class WatchStream : public grpc::ServerWriteReactor<v1::WatchEvent> {
  public:
   WatchStream(StoreApi* store, uint64_t session, uint32_t events_max, WatchStreams* all)
       : events_max_(events_max), all_(all) {
-    all_->Add(this);
+    if (!all_->Add(this)) {
+      End(ShuttingDown());
+      return;
+    }
     StartSendInitialMetadata();  // the client learns at once that it is watching
     watcher_ = store->Watch(
         session, [this](WatchEvent event) { Push(event); }, [this](absl::Status why) { End(ToGrpc(why)); });
   }
 
-  /// What is queued is still sent, unless `why` says that it cannot be.
+  /// What is queued is still sent before `why`.
   void End(const grpc::Status& why) {
     MutexLock lock(mutex_);
     if (ended_) return;
@@ -159,9 +167,10 @@ class WatchStream : public grpc::ServerWriteReactor<v1::WatchEvent> {
 };
 
 /// Under the lock of the set, which a stream's OnDone needs: no stream ends its life meanwhile.
-void WatchStreams::EndAll(const absl::Status& why) {
+void WatchStreams::EndAll() {
   MutexLock lock(mutex_);
-  for (WatchStream* stream : streams_) stream->End(ToGrpc(why));
+  closed_ = true;
+  for (WatchStream* stream : streams_) stream->End(ShuttingDown());
 }
 
 class StoreService final : public v1::Store::CallbackService {
@@ -302,7 +311,7 @@ void GrpcServer::SetHealth(Health which, bool serving) {
 
 void GrpcServer::Shutdown(Duration patience) {
   if (impl_->server == nullptr) return;
-  impl_->store.watches().EndAll(absl::UnavailableError("the node is shutting down"));
+  impl_->store.watches().EndAll();
   const auto wait = std::chrono::duration_cast<std::chrono::nanoseconds>(patience).count();
   impl_->server->Shutdown(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(wait, GPR_TIMESPAN)));
   impl_->server->Wait();
