@@ -53,6 +53,7 @@ absl::Status NodeImpl::StartParts() {
     auto ssd = SsdTier::Open(*options_.ssd, &recovered);
     if (!ssd.ok()) return ssd.status();
     ssd_ = *std::move(ssd);
+    if (!recovered.note.empty()) options_.log(Severity::kWarning, "ssd: " + recovered.note);
   }
   names_ = std::make_unique<Names>(ssd_.get(), options_.namespaces_max);
   names_->Recover(recovered.values);
@@ -163,7 +164,7 @@ void NodeImpl::OpenSession(HelloRequest request, std::string warning, Answer<Hel
       do {
         std::memcpy(&reply.session, NewSecret().data(), sizeof reply.session);
       } while (reply.session == 0 || sessions_.contains(reply.session));
-      sessions_[reply.session] = {request.domain, request.ns, std::chrono::steady_clock::now(), nullptr};
+      sessions_[reply.session] = {request.domain, request.ns, std::chrono::steady_clock::now(), nullptr, false, {}};
     }
   }
   if (full) return answer(absl::ResourceExhaustedError("too many sessions on node " + options_.id + "; try again later"));

@@ -31,19 +31,26 @@ std::unique_ptr<StoreApi::Watcher> NodeImpl::Watch(uint64_t session, OnEvent eve
   auto listener = std::make_shared<Listener>();
   bool known = false;
   {
-    MutexLock lock(mutex_);
-    const auto at = sessions_.find(session);
-    known = at != sessions_.end();
-    if (known) at->second.watcher = listener;
+    MutexLock listening(listener->mutex);  // held until the first events are told: Notify waits its turn
+    std::vector<WatchEvent> unheard;
+    {
+      MutexLock lock(mutex_);
+      const auto at = sessions_.find(session);
+      known = at != sessions_.end();
+      if (known) {
+        at->second.watcher = listener;
+        at->second.watched = true;
+        unheard.swap(at->second.unheard);
+      }
+    }
+    if (known) {
+      listener->event = std::move(event);
+      listener->end = std::move(end);
+      listener->event(MembershipChanged{options_.membership});
+      for (WatchEvent& early : unheard) listener->event(std::move(early));
+    }
   }
-  if (!known) {
-    end(absl::AbortedError("no such session on node " + options_.id + "; say Hello again"));
-  } else {
-    MutexLock lock(listener->mutex);
-    listener->event = std::move(event);
-    listener->end = std::move(end);
-    listener->event(MembershipChanged{options_.membership});
-  }
+  if (!known) end(absl::AbortedError("no such session on node " + options_.id + "; say Hello again"));
   return std::make_unique<WatcherImpl>(this, session, std::move(listener));
 }
 
@@ -60,9 +67,12 @@ void NodeImpl::Notify(uint64_t session, WatchEvent event) {
   {
     MutexLock lock(mutex_);
     const auto at = sessions_.find(session);
-    if (at != sessions_.end()) listener = at->second.watcher;
+    if (at == sessions_.end()) return;
+    listener = at->second.watcher;
+    // Watch and Acquire are calls of their own: a part may be ready before the Watch is here.
+    if (!at->second.watched && at->second.unheard.size() < kUnheardMax) at->second.unheard.push_back(std::move(event));
   }
-  if (listener == nullptr) return;  // nobody listens: the reader's deadline makes it a miss
+  if (listener == nullptr) return;  // nobody listens any more: the reader's deadline makes it a miss
   MutexLock lock(listener->mutex);
   if (listener->event) listener->event(std::move(event));
 }

@@ -24,6 +24,7 @@ extern const char kServerVersion[];
 class NodeImpl : public Node {
  public:
   static constexpr Duration kSweep = std::chrono::milliseconds(500);       ///< how often sessions are looked over
+  static constexpr size_t kUnheardMax = 256;  ///< events kept for a session whose Watch is still on its way
   static constexpr Duration kDrainLook = std::chrono::milliseconds(20);    ///< how often Drain looks for open leases
 
   static absl::StatusOr<std::unique_ptr<Node>> Start(NodeOptions options);
@@ -56,6 +57,8 @@ class NodeImpl : public Node {
     Namespace ns;
     Instant seen{};
     std::shared_ptr<Listener> watcher;
+    bool watched = false;             ///< a Watch has come: what is said without one from now on is nobody's
+    std::vector<WatchEvent> unheard;  ///< said before it came, at most kUnheardMax
   };
   class WatcherImpl;
 
