@@ -11,7 +11,7 @@
 namespace kvasir::simd {
 
 inline constexpr uint32_t kLanesMax = 32;         // elements a step takes
-inline constexpr uint32_t kTileParameters = 64;   // wished for, axis tok
+inline constexpr uint32_t kTileParameters = 32;   // wished for, axis tok
 inline constexpr uint32_t kCodesAhead = 2048;     // bytes of codes asked for ahead of use
 
 /// A stretch of tokens of one head, and working memory for it.

@@ -62,11 +62,13 @@ HWY_INLINE VecFull8 EncodeVector(const uint8_t* in, uint32_t first, uint32_t top
   // No exponent is above the top: an escape is at least 15 below it and not zero.
   const auto escape = hn::And(hn::Eq(code, last), hn::Ne(exponent, hn::Zero(d)));
   if (HWY_LIKELY(hn::AllFalse(d, escape))) return code;
-  for (size_t j = 0; j < n; ++j) {
-    const uint32_t e = (Load16(in + 2 * j) >> 7) & 0xFF;
-    if (e == 0 || e + 15 > top) continue;
-    Store16(tail, first + static_cast<uint32_t>(j));
-    tail[2] = static_cast<uint8_t>(e);
+  alignas(8) uint8_t bits[8] = {};
+  hn::StoreMaskBits(d, escape, bits);
+  uint64_t left;
+  for (std::memcpy(&left, bits, sizeof left); left != 0; left &= left - 1) {
+    const uint32_t j = static_cast<uint32_t>(__builtin_ctzll(left));
+    Store16(tail, first + j);
+    tail[2] = static_cast<uint8_t>(Load16(in + 2 * j) >> 7);
     tail += kSplitEscapeBytes;
     ++escapes;
   }
@@ -96,6 +98,23 @@ bool EncodeChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& c
   return true;
 }
 
+/// The values whose low and high bytes these are, in order. Interleaving works within 128-bit blocks; the rest orders the blocks.
+HWY_INLINE void Interleave(VecFull8 low, VecFull8 high, VecFull8& first, VecFull8& second) {
+  const LanesFull8 d;
+  const VecFull8 l = hn::InterleaveLower(d, low, high), u = hn::InterleaveUpper(d, low, high);
+#if HWY_TARGET == HWY_AVX3
+  first = VecFull8{_mm512_permutex2var_epi64(l.raw, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), u.raw)};
+  second = VecFull8{_mm512_permutex2var_epi64(l.raw, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), u.raw)};
+#elif HWY_TARGET == HWY_AVX2
+  first = hn::ConcatLowerLower(d, u, l);
+  second = hn::ConcatUpperUpper(d, u, l);
+#else
+  static_assert(hn::MaxLanes(LanesFull8()) == 16, "one block: a wider target needs its order of blocks here");
+  first = l;
+  second = u;
+#endif
+}
+
 bool DecodeChunk(const uint8_t* fixed, const uint8_t* tail, const SplitChunk& chunk, uint8_t* out,
                  Destination destination) {
   const LanesFull8 d;
@@ -111,22 +130,21 @@ bool DecodeChunk(const uint8_t* fixed, const uint8_t* tail, const SplitChunk& ch
   const VecFull8 uppers = hn::LoadDup128(d, upper), lowers = hn::LoadDup128(d, lower);
   const bool stream = destination == Destination::kMemory && reinterpret_cast<uintptr_t>(out) % 64 == 0;
   const uint8_t* tail_end = tail + kSplitEscapeBytes * chunk.escapes;
-  alignas(64) uint8_t values[2 * HWY_MAX_BYTES];
   for (uint32_t i = 0; i < kSplitChunk; i += n, out += 2 * n) {
     const auto bytes = hn::PromoteTo(d16, hn::LoadU(hn::Half<LanesFull8>(), fixed + kSplitChunk + i / 2));
     const VecFull8 code = hn::BitCast(d, hn::And(hn::Or(bytes, hn::ShiftLeft<4>(bytes)), hn::Set(d16, 0x0F0F)));
     const VecFull8 rest = hn::LoadU(d, fixed + i);
-    const VecFull8 high = hn::OrAnd(hn::TableLookupBytes(uppers, code), rest, U8(0x80));
-    const VecFull8 low = hn::OrAnd(hn::TableLookupBytes(lowers, code), rest, U8(0x7F));
-    uint8_t* to = stream ? values : out;
-    hn::StoreInterleaved2(low, high, d, to);
+    VecFull8 up = hn::TableLookupBytes(uppers, code), down = hn::TableLookupBytes(lowers, code);
+    // Escapes go in by register: a value patched in memory would hold up the loads behind it.
     for (; tail < tail_end && Load16(tail) < i + n; tail += kSplitEscapeBytes) {
-      uint8_t* value = to + 2 * (Load16(tail) - i);
-      Store16(value, WithExponent(SplitFormat(), Load16(value), tail[2]));
+      const auto lane = hn::Eq(hn::Iota(d, 0), U8(Load16(tail) - i));
+      up = hn::IfThenElse(lane, U8(tail[2] >> 1), up);
+      down = hn::IfThenElse(lane, U8(tail[2] << 7), down);
     }
-    if (!stream) continue;
-    hn::Stream(hn::Load(d, values), d, out);
-    hn::Stream(hn::Load(d, values + n), d, out + n);
+    VecFull8 first, second;
+    Interleave(hn::OrAnd(down, rest, U8(0x7F)), hn::OrAnd(up, rest, U8(0x80)), first, second);
+    Put(first, out, stream);
+    Put(second, out + n, stream);
   }
   return true;
 }

@@ -12,6 +12,7 @@ namespace {
 
 // Chunks between the one at hand and the one asked for: a chunk has two short streams, which the CPU's own prefetching misses.
 constexpr uint32_t kChunksAhead = 2;
+constexpr uint32_t kTailBytesAhead = 256;  // what the escapes of a frame usually take
 
 Error Damaged(uint32_t chunk, const std::string& what) {
   return {ErrorCode::kDataLoss, "splitexp frame: chunk " + std::to_string(chunk) + ": " + what};
@@ -89,6 +90,7 @@ class SplitExpCoder final : public FrameCoder {
   uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>&,
                   Destination destination) const override {
     const SplitFrame s(SplitFormatOf(shape.element), shape.elements());
+    Prefetch(dense, std::min<uint64_t>(shape.elements(), kChunksAhead * kSplitChunk) * 2);
     uint8_t* tail = out + s.tails_at();
     for (uint32_t i = 0; i < s.chunks; ++i) {
       const uint8_t* in = dense + uint64_t{i} * kSplitChunk * 2;
@@ -111,6 +113,8 @@ class SplitExpCoder final : public FrameCoder {
   Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
                       std::vector<std::byte>&, Destination destination) const override {
     const SplitFrame s(SplitFormatOf(shape.element), shape.elements());
+    Prefetch(frame.data(), std::min<uint64_t>(frame.size(), s.fixed_at(0) + kChunksAhead * s.f.fixed_bytes(kSplitChunk)));
+    Prefetch(frame.data() + std::min<uint64_t>(frame.size(), s.tails_at()), kTailBytesAhead);
     if (Result<bool> checked = CheckEntries(s, frame); !checked.ok()) return checked;
     const uint8_t* tail = frame.data() + s.tails_at();
     for (uint32_t i = 0; i < s.chunks; ++i) {
