@@ -126,7 +126,8 @@ TEST(Programs, DurableBlocksAreVerifiedAndDamageIsFound) {
   const std::string ssd = directory / "ssd";
   Daemon daemon({"--ssd", ssd, "--ssd-size", "256MiB"});
   ASSERT_TRUE(daemon.serving());
-  ASSERT_EQ(Kvasir(daemon.control(), SmallBench({"--durable"})).status, 0);
+  const Ended bench = Kvasir(daemon.control(), SmallBench({"--durable"}));
+  ASSERT_EQ(bench.status, 0) << bench.err;
   EXPECT_EQ(daemon.Stop(SIGTERM).status, 0);
   const json clean = Json(RunProgram({KVASIR, "verify", ssd, "-o", "json"}));
   EXPECT_EQ(clean["parts"], 24);
