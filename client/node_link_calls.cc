@@ -35,10 +35,10 @@ void NodeLink::Acquire(const std::shared_ptr<Path>& path, AcquireRequest request
       [this, life = life_, patient, done = std::move(done)](absl::StatusOr<AcquireReply> reply) mutable {
         if (life == life_) Judge(reply.status(), patient);
         done(std::move(reply));
-        if (life != life_ || --acquires_under_way_ > 0) return;
-        // Whoever got the answer begins to listen within this turn of the Loop.
-        desk_.loop.Post([this] {
-          if (acquires_under_way_ == 0) early_.clear();
+        if (life != life_) return;
+        // Whoever got the answer begins to listen in the next turn of the Loop; events that come before are early, too.
+        desk_.loop.Post([this, life] {
+          if (life == life_ && --acquires_under_way_ == 0) early_.clear();
         });
       });
 }
