@@ -32,7 +32,26 @@ absl::Status BadAnswer(const absl::Status& why) {
   return absl::InternalError(absl::StrCat("the node's answer is refused: ", why.message()));
 }
 
+/// gRPC's callback threads live as long as a channel uses them, and whoever releases the last such channel joins them.
+/// A callback may well be that one (its call holds the channel), and a thread that joins itself frees its queue twice.
+/// So one channel to nowhere keeps the threads until the process ends; a failed call on it is what starts them.
+void KeepCallbackThreads() {
+  struct Keeper {
+    std::shared_ptr<grpc::Channel> channel = grpc::CreateChannel("", nullptr);  // lame: every call fails in place
+    std::unique_ptr<v1::Admin::Stub> stub = v1::Admin::NewStub(channel);
+    grpc::ClientContext context;
+    v1::StatusRequest request;
+    v1::NodeStatus reply;
+    Keeper() {
+      stub->async()->Status(&context, &request, &reply, [](const grpc::Status&) {});
+    }
+  };
+  static const Keeper* const keeper = new Keeper;  // never released
+  static_cast<void>(keeper);
+}
+
 std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+  KeepCallbackThreads();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
   arguments.SetMaxSendMessageSize(kMessageBytesMax);

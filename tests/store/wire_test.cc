@@ -143,6 +143,31 @@ TEST_F(Wire, TheAnswerComesThoughTheStubIsGone) {
   EXPECT_TRUE(answered.get_future().get().ok());
 }
 
+TEST(WireLife, TheLastChannelMayGoOnGrpcsOwnThread) {
+  struct Told {
+    std::promise<void> gone;
+    ~Told() { gone.set_value(); }
+  };
+  FakeNode node;
+  node.object.on_call = [](ObjectRequest, Duration, Answer<ObjectReply> answer) { answer(ObjectReply{}); };
+  auto server = std::make_unique<GrpcServer>(&node, nullptr, GrpcServerOptions{});
+  auto store = MakeGrpcStore(*server->Start());
+  std::promise<void> inside, release;
+  auto told = std::make_unique<Told>();
+  std::future<void> gone = told->gone.get_future();
+  ObjectRequest request;
+  request.name = "x";
+  store->Object(request, kLong, [&inside, &release, told = std::move(told)](absl::StatusOr<ObjectReply>) {
+    inside.set_value();
+    release.get_future().wait();
+  });
+  inside.get_future().wait();
+  store.reset();
+  server.reset();
+  release.set_value();  // what is left of the call, its channel with it, dies with this callback
+  gone.wait();
+}
+
 TEST_F(Wire, ADeadServerIsUnavailableAtOnce) {
   node_.object.on_call = [](ObjectRequest, Duration, Answer<ObjectReply> answer) { answer(ObjectReply{}); };
   ASSERT_TRUE(Get().ok());
