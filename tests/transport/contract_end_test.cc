@@ -15,7 +15,7 @@ using testing::Pair;
 using testing::Pattern;
 using testing::StepSome;
 
-constexpr uint64_t kLarge = 64 << 20;
+constexpr uint64_t kLarge = 16 << 20;
 constexpr std::byte kPoison{0xA5};
 
 class ContractEnd : public ::testing::TestWithParam<Flavour> {};

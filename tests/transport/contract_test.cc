@@ -207,9 +207,9 @@ TEST_P(Contract, Law6_TheQueueHasALimit) {
 }
 
 TEST_P(Contract, Law6_ASmallPullEndsBesideALargeOne) {
-  Pair pair(GetParam(), 64 << 20);
-  const RemoteSpan remote = pair.region->Grant(Pair::kScope, 0, 64 << 20);
-  std::vector<std::byte> large(64 << 20);
+  Pair pair(GetParam(), 16 << 20);
+  const RemoteSpan remote = pair.region->Grant(Pair::kScope, 0, 16 << 20);
+  std::vector<std::byte> large(16 << 20);
   std::vector<std::byte> small(1000);
   const Outcome& first = pair.Start(*pair.client, {MakePiece(large, remote)});
   const Outcome& second = pair.Start(*pair.client, {MakePiece(small, remote.Slice(5, 1000))});

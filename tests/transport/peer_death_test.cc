@@ -19,7 +19,7 @@ using absl::StatusCode;
 using testing::Flavour;
 using testing::Outcome;
 
-constexpr uint64_t kBytes = 64 << 20;
+constexpr uint64_t kBytes = 16 << 20;
 constexpr uint64_t kScope = 5;
 
 /// A granting process. Forked while the test has one thread.
