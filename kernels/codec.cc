@@ -53,18 +53,18 @@ class TwoCoderCodec final : public Codec {
 
   uint64_t Encode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> dense, std::span<std::byte> out,
                   std::vector<std::byte>& scratch, Destination destination) const override {
-    KVASIR_CHECK(dense.size() == shape.bytes());
+    KERNELS_CHECK(dense.size() == shape.bytes());
     const uint64_t max = MaxFrameBytes(tensor, shape);
-    KVASIR_CHECK(out.size() >= max);
+    KERNELS_CHECK(out.size() >= max);
     const uint64_t written = coder(tensor).Encode(shape, reinterpret_cast<const uint8_t*>(dense.data()),
                                                   reinterpret_cast<uint8_t*>(out.data()), scratch, destination);
-    KVASIR_CHECK(written <= max);
+    KERNELS_CHECK(written <= max);
     return written;
   }
 
   Result<bool> Decode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> frame,
                       std::span<std::byte> dense, std::vector<std::byte>& scratch, Destination destination) const override {
-    KVASIR_CHECK(dense.size() == shape.bytes());
+    KERNELS_CHECK(dense.size() == shape.bytes());
     return coder(tensor).Decode(shape, {reinterpret_cast<const uint8_t*>(frame.data()), frame.size()},
                                 reinterpret_cast<uint8_t*>(dense.data()), scratch, destination);
   }

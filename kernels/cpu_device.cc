@@ -65,7 +65,7 @@ class CpuDevice final : public Device {
   explicit CpuDevice(const CpuDeviceOptions& options)
       : options_(options),
         name_("cpu (" + simd::TargetName() + ", " + std::to_string(options.codec_threads) + " threads)") {
-    KVASIR_CHECK(options.codec_threads > 0);
+    KERNELS_CHECK(options.codec_threads > 0);
     for (uint32_t i = 0; i < options.codec_threads; ++i) workers_.emplace_back([this] { Work(); });
   }
 

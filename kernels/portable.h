@@ -14,7 +14,7 @@
 #endif
 
 /// A broken invariant: prints where and what, aborts. On in production; host code only.
-#define KVASIR_CHECK(condition)                                                                   \
+#define KERNELS_CHECK(condition)                                                                   \
   do {                                                                                            \
     if (!(condition)) {                                                                           \
       std::fprintf(stderr, "kvasir: CHECK failed: %s:%d: %s\n", __FILE__, __LINE__, #condition); \

@@ -85,7 +85,7 @@ void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const Frame
     case DeviceCoder::Kind::kInt: return LaunchIntEncode(LayOutIntFrame(coder.integer, shape), scratch, state, s);
     case DeviceCoder::Kind::kSplitExp: return LaunchSplitEncode(shape, scratch, state, s);
     case DeviceCoder::Kind::kRaw: return LaunchRawLength(static_cast<uint32_t>(shape.bytes()), state, s);
-    case DeviceCoder::Kind::kNone: KVASIR_CHECK(false);  // CheckForDevice
+    case DeviceCoder::Kind::kNone: KERNELS_CHECK(false);  // CheckForDevice
   }
 }
 
@@ -101,7 +101,7 @@ bool LaunchDecode(const DeviceCoder& coder, const FrameShape& shape, uint32_t le
     }
     case DeviceCoder::Kind::kSplitExp: LaunchSplitDecode(shape, length, scratch, index, state, s); return true;
     case DeviceCoder::Kind::kRaw: return length == shape.bytes();
-    case DeviceCoder::Kind::kNone: KVASIR_CHECK(false);  // CheckForDevice
+    case DeviceCoder::Kind::kNone: KERNELS_CHECK(false);  // CheckForDevice
   }
   return false;
 }
@@ -161,8 +161,8 @@ class CudaDevice final : public Device {
   std::shared_ptr<DeviceEvent> Record(Stream stream) override {
     cudaSetDevice(ordinal_);
     cudaEvent_t event = nullptr;
-    KVASIR_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
-    KVASIR_CHECK(cudaEventRecord(event, Native(stream)) == cudaSuccess);
+    KERNELS_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
+    KERNELS_CHECK(cudaEventRecord(event, Native(stream)) == cudaSuccess);
     return std::make_shared<CudaEvent>(event);
   }
 

@@ -31,7 +31,7 @@ HWY_INLINE VecF32 F32(float v) { return hn::Set(LanesF32(), v); }
 HWY_INLINE VecU32 BitsOf(VecF32 v) { return hn::BitCast(LanesU32(), v); }
 HWY_INLINE VecF32 FloatOf(VecU32 v) { return hn::BitCast(LanesF32(), v); }
 /// All ones where a < b; both below 2^31.
-HWY_INLINE hn::MFromD<LanesU32> Below(VecU32 a, VecU32 b) {
+HWY_INLINE hn::Mask<LanesU32> Below(VecU32 a, VecU32 b) {
   return hn::RebindMask(LanesU32(), hn::Lt(hn::BitCast(Lanes32(), a), hn::BitCast(Lanes32(), b)));
 }
 
