@@ -53,6 +53,18 @@ class ArgumentsTest(unittest.TestCase):
         self.assertEqual(status, 1, said)
         self.assertIn("./run demo", said)
 
+    def test_a_node_that_does_not_start(self):
+        for program, script in (("deploy/kvasird", "echo kvasird: the disk is on fire; exit 1"), ("deploy/kvasir", "exit 1"),
+                                ("tests/demo/demo_engine", "exit 1")):
+            path = self.directory / program
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"#!/bin/sh\n{script}\n")
+            path.chmod(0o755)
+        status, said = run(build=self.directory)
+        self.assertEqual(status, 1, said)
+        self.assertIn("node-1", said)
+        self.assertIn("the disk is on fire", said)
+
 
 if __name__ == "__main__":
     unittest.main()

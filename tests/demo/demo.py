@@ -2,11 +2,11 @@
 """The main job end to end: three nodes, a prefill and a decode engine, real processes on this machine. ./run demo builds
 what it needs and calls this; README.md says what is seen."""
 import argparse
+import json
 import pathlib
 import signal
 import sys
 import tempfile
-import json
 
 import prompts
 import report
@@ -82,11 +82,10 @@ def run(args, directory, screen, checks):
     try:
         tell(story)
         screen.head("What was seen")
-        screen.rows(report.summary_rows(story))
-        screen.line()
-        screen.rows(report.view_rows(story))
+        screen.rows(report.rows(story.facts))
         if args.report:
-            screen.say(f"\nReport: {report.write(args.report, story, checks)}")
+            screen.line()
+            screen.line(f"  The report: {report.write(args.report, story.facts, checks, args.text)}")
         if args.keep:
             next_steps(cluster, screen)
             kept = True
@@ -97,11 +96,13 @@ def run(args, directory, screen, checks):
         trouble = "interrupted"
         print("\ndemo: interrupted; everything that was started is being stopped", file=sys.stderr)
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # impatience must not leave processes behind
         cluster.stop(leave_nodes=kept)
     ok = checks.finish(trouble)
+    wrong = [check["check"] for check in checks.failed()] + (trouble.splitlines()[:1] if trouble else [])
     screen.line()
-    screen.verdict(ok, f"{len(checks.done) - len(checks.failed())} of {len(checks.done)} checks hold"
-                   + ("" if ok else ": " + ", ".join(c["check"] for c in checks.failed()) + (f"; {trouble.splitlines()[0]}" if trouble else "")))
+    screen.verdict(ok, f"{len(checks.done) - len(checks.failed())} of {len(checks.done)} checks hold" + "".join(f"; {w}" for w in wrong))
     return 0 if ok else 1, kept
 
 

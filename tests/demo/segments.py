@@ -29,11 +29,11 @@ def parts_in(path):
 
 
 def flip_a_bit(directory, key, spec):
-    """Flips a bit in the middle of the frames of the first part of that block and codec. Says where: (file, offset)."""
+    """Flips a bit inside the first frame of the first part of that block and codec. Says where: (file, offset)."""
     for path in sorted((directory / "segments").glob("*.seg")):
         for _, found_key, found_spec, begin, frames_bytes in parts_in(path):
             if found_key == key and spec in found_spec:
-                offset = begin + frames_bytes // 2
+                offset = begin + frames_bytes // 4  # K and V, a frame each, are about as long
                 with open(path, "r+b") as file:
                     file.seek(offset)
                     byte = file.read(1)[0]

@@ -34,10 +34,10 @@ def readable(text):
 
 
 def table(rows):
-    """Rows of texts as lines; the first row is the heading. A column whose cells begin with a digit or sign is right-aligned."""
+    """Rows of texts as lines; the first row is the heading, the first column names what the others measure."""
     columns = list(zip(*rows))
     widths = [max(len(cell) for cell in column) for column in columns]
-    right = [all(not cell or cell[0] in "+-0123456789" for cell in column[1:]) for column in columns]
+    right = [i > 0 for i in range(len(columns))]
     lines = []
     for row in rows:
         cells = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right)]
@@ -118,10 +118,12 @@ class Checks:
     """What must hold. Each is said when it is known, as a sentence and, with `json_stream`, as a line of JSON."""
 
     def __init__(self, screen, json_stream):
-        self.screen, self.json_stream, self.done = screen, json_stream, []
+        self.screen, self.json_stream = screen, json_stream
+        self.done, self.sentences = [], []
 
     def add(self, name, ok, sentence, **figures):
         self.done.append({"check": name, "ok": bool(ok), **figures})
+        self.sentences.append(" ".join(sentence.split()))
         self.screen.verdict(ok, sentence)
         self.emit(self.done[-1])
 
