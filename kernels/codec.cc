@@ -27,8 +27,8 @@ class TwoCoderCodec final : public Codec {
 
   Result<bool> Check(KvTensor tensor, const FrameShape& shape) const override {
     if (ElementBytes(shape.element) == 0) {
-      return Error{ErrorCode::kInvalidArgument, "frame shape: element type " +
-                                                    std::to_string(static_cast<int>(shape.element)) + " is unknown"};
+      return Error{ErrorCode::kInvalidArgument,
+                   "frame shape: element type " + std::to_string(static_cast<int>(shape.element)) + " is unknown"};
     }
     if (shape.heads == 0 || shape.tokens == 0 || shape.dim == 0) {
       return Error{ErrorCode::kInvalidArgument, "frame shape: heads, tokens and dim must each be at least 1"};
@@ -63,7 +63,8 @@ class TwoCoderCodec final : public Codec {
   }
 
   Result<bool> Decode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> frame,
-                      std::span<std::byte> dense, std::vector<std::byte>& scratch, Destination destination) const override {
+                      std::span<std::byte> dense, std::vector<std::byte>& scratch,
+                      Destination destination) const override {
     KERNELS_CHECK(dense.size() == shape.bytes());
     return coder(tensor).Decode(shape, {reinterpret_cast<const uint8_t*>(frame.data()), frame.size()},
                                 reinterpret_cast<uint8_t*>(dense.data()), scratch, destination);
@@ -123,7 +124,8 @@ Result<std::shared_ptr<const Codec>> Codec::Parse(std::string_view spec) {
   const uint32_t end = static_cast<uint32_t>(spec.size());
   for (int tensor = 0; tensor < 2; ++tensor) {
     if (chains[tensor].coder == nullptr) {
-      return SpecError(end, "the end", tensor == 0 ? "|k: and a stage, keys have none" : "|v: and a stage, values have none");
+      return SpecError(end, "the end",
+                       tensor == 0 ? "|k: and a stage, keys have none" : "|v: and a stage, values have none");
     }
   }
   if (!chains[0].packed || !chains[1].packed) canonical += "|P:bits";

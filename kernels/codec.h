@@ -39,7 +39,8 @@ class Codec {
   virtual const std::string& spec() const = 0;
   /// True when decode returns the input bits exactly for every input of a supported element type.
   virtual bool lossless() const = 0;
-  /// Fails with kInvalidArgument when this codec cannot take such a frame (element type, or a group that does not divide).
+  /// Fails with kInvalidArgument when this codec cannot take such a frame (element type, or a group that does not
+  /// divide).
   virtual Result<bool> Check(KvTensor tensor, const FrameShape& shape) const = 0;
   /// Upper bound of one encoded frame, exact where the length does not depend on the data. Check() must have passed.
   virtual uint64_t MaxFrameBytes(KvTensor tensor, const FrameShape& shape) const = 0;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // CpuDevice: worker threads that keep the order within each stream.
 //
-// A stream is a queue of tasks. It is READY (in ready_, one worker will take it), RUNNING (a worker runs its front task),
-// WAITING (its front task waits for an event), or absent (nothing to do). A worker takes one task, runs it, and puts the
-// stream back, so that streams share the workers fairly. An event fires when its marker task runs; it then wakes the streams
-// that wait for it. A marker always stands in its stream before anyone can wait for it, so waits cannot form a ring.
+// A stream is a queue of tasks. It is READY (in ready_, one worker will take it), RUNNING (a worker runs its front
+// task), WAITING (its front task waits for an event), or absent (nothing to do). A worker takes one task, runs it, and
+// puts the stream back, so that streams share the workers fairly. An event fires when its marker task runs; it then
+// wakes the streams that wait for it. A marker always stands in its stream before anyone can wait for it, so waits
+// cannot form a ring.
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -82,7 +83,9 @@ class CpuDevice final : public Device {
   MemoryKind memory() const override { return MemoryKind::kHost; }
 
   void Submit(PackJob job, Stream stream, JobDone done) override { SubmitJob(std::move(job), stream, std::move(done)); }
-  void Submit(UnpackJob job, Stream stream, JobDone done) override { SubmitJob(std::move(job), stream, std::move(done)); }
+  void Submit(UnpackJob job, Stream stream, JobDone done) override {
+    SubmitJob(std::move(job), stream, std::move(done));
+  }
 
   std::shared_ptr<DeviceEvent> Record(Stream stream) override {
     auto event = std::make_shared<CpuEvent>();
@@ -106,8 +109,9 @@ class CpuDevice final : public Device {
     }
     if (full) {
       Push(stream, {[this, done = std::move(done)](CpuScratch&) {
-                      done({false, {ErrorCode::kResourceExhausted,
-                                    "queued_jobs_max (" + std::to_string(options_.queued_jobs_max) + ") jobs are waiting"}});
+                      done({false,
+                            {ErrorCode::kResourceExhausted,
+                             "queued_jobs_max (" + std::to_string(options_.queued_jobs_max) + ") jobs are waiting"}});
                     },
                     nullptr});
       return;
@@ -185,9 +189,9 @@ class CpuDevice final : public Device {
 
   const CpuDeviceOptions options_;
   const std::string name_;
-  std::mutex mutex_;                                       // guards all below but workers_
+  std::mutex mutex_;  // guards all below but workers_
   std::condition_variable changed_;
-  std::unordered_map<Stream, std::deque<Task>> streams_;   // only those with something to do
+  std::unordered_map<Stream, std::deque<Task>> streams_;  // only those with something to do
   std::deque<Stream> ready_;
   uint32_t queued_jobs_ = 0;
   bool closing_ = false;

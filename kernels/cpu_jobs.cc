@@ -66,10 +66,12 @@ JobStatus UnpackOnCpu(const UnpackJob& job, CpuScratch& scratch, bool check) {
     if (check && Crc32c(frame) != entry.crc32c) return Error{ErrorCode::kDataLoss, "checksum of the frame is wrong"};
     const FrameShape shape = ShapeOfFrame(layout, job.part, tensor);
     const std::span<std::byte> dense = Sized(scratch.dense, shape.bytes());
-    if (Result<bool> decoded = job.codec->Decode(tensor, shape, frame, dense, scratch.codec); !decoded.ok()) return decoded;
+    if (Result<bool> decoded = job.codec->Decode(tensor, shape, frame, dense, scratch.codec); !decoded.ok())
+      return decoded;
     const uint64_t head_bytes = shape.bytes() / shape.heads;
-    ScatterPages({job.cache, job.pages, layer, tensor, job.first_head, job.heads, job.part.first_token, job.part.tokens},
-                 dense.data() + (job.first_head - job.part.first_head) * head_bytes);
+    ScatterPages(
+        {job.cache, job.pages, layer, tensor, job.first_head, job.heads, job.part.first_token, job.part.tokens},
+        dense.data() + (job.first_head - job.part.first_head) * head_bytes);
     return true;
   });
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// CRC32C: three interleaved chains of the hardware instruction, joined by a carry-less multiply; a byte table elsewhere.
+// CRC32C: three interleaved chains of the hardware instruction, joined by a carry-less multiply; a byte table
+// elsewhere.
 //
 // The instruction has a latency of 3 cycles and can start every cycle, so one chain reaches a third of the machine. A
-// chain of `n` zero bytes maps a crc to crc * x^(8n) mod P; with K = x^(8n - 33) mod P that is one carry-less multiply and
-// one crc of the 64-bit product (Gopal et al., "Fast CRC computation for iSCSI polynomial", Intel 2011).
+// chain of `n` zero bytes maps a crc to crc * x^(8n) mod P; with K = x^(8n - 33) mod P that is one carry-less multiply
+// and one crc of the 64-bit product (Gopal et al., "Fast CRC computation for iSCSI polynomial", Intel 2011).
 #include <array>
 
 #include "kernels/crc32c_body.h"
@@ -44,8 +45,8 @@ constexpr uint32_t PowerOfX(uint32_t n) {
 template <uint32_t kBytes>
 __attribute__((target("sse4.2,pclmul"))) uint64_t Skip(uint64_t crc) {
   constexpr uint32_t kFactor = PowerOfX(8 * kBytes - 33);
-  const __m128i product = _mm_clmulepi64_si128(_mm_cvtsi64_si128(static_cast<int64_t>(crc)), _mm_cvtsi32_si128(
-                                                   static_cast<int32_t>(kFactor)), 0);
+  const __m128i product = _mm_clmulepi64_si128(_mm_cvtsi64_si128(static_cast<int64_t>(crc)),
+                                               _mm_cvtsi32_si128(static_cast<int32_t>(kFactor)), 0);
   return _mm_crc32_u64(0, static_cast<uint64_t>(_mm_cvtsi128_si64(product)));
 }
 

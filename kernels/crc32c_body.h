@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The arithmetic of CRC32C over GF(2): polynomials of degree below 32, reflected (the highest bit is x^0), modulo
-// P = x^32 + x^28 + ... (Castagnoli). The crc of a text cut in pieces is the sum of the crcs of the pieces, each times x to the
-// number of bits after it; so threads may take pieces (Kadatch and Jenkins, "Everything we know about CRC but afraid to forget").
+// P = x^32 + x^28 + ... (Castagnoli). The crc of a text cut in pieces is the sum of the crcs of the pieces, each times
+// x to the number of bits after it; so threads may take pieces (Kadatch and Jenkins, "Everything we know about CRC but
+// afraid to forget").
 #pragma once
 
 #include <cstdint>

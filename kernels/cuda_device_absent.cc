@@ -5,7 +5,8 @@
 namespace kvasir {
 
 Result<std::unique_ptr<Device>> MakeCudaDevice(int) {
-  return Error{ErrorCode::kUnimplemented, "this build has no CUDA device; configure with -DKVASIR_CUDA=ON where nvcc is"};
+  return Error{ErrorCode::kUnimplemented,
+               "this build has no CUDA device; configure with -DKVASIR_CUDA=ON where nvcc is"};
 }
 
 }  // namespace kvasir

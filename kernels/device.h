@@ -4,9 +4,9 @@
 //   pack:   engine pages --gather--> dense frame --encode--> slot bytes, CRC32C of each frame (one pass)
 //   unpack: slot bytes --CRC32C--> decode --> dense frame --scatter--> engine pages
 //
-// Submit never blocks, allocates on the device or synchronises. Jobs given to one Stream run in order; jobs of different
-// streams may run at once. A Stream is the engine's handle (cudaStream_t as void*); on the CPU device any pointer value
-// names a queue, nullptr being one too.
+// Submit never blocks, allocates on the device or synchronises. Jobs given to one Stream run in order; jobs of
+// different streams may run at once. A Stream is the engine's handle (cudaStream_t as void*); on the CPU device any
+// pointer value names a queue, nullptr being one too.
 #pragma once
 
 #include <cstddef>
@@ -44,9 +44,9 @@ struct PackResult {
 struct PackJob {
   std::shared_ptr<const Codec> codec;
   const PagedCache* cache = nullptr;
-  PageTable pages;                 ///< of the whole sequence; first_token / page_tokens indexes it
-  PartGeometry part;               ///< first_token and tokens are multiples of page_tokens
-  std::span<std::byte> area;       ///< frame area in the slot, >= MaxFrameAreaBytes
+  PageTable pages;            ///< of the whole sequence; first_token / page_tokens indexes it
+  PartGeometry part;          ///< first_token and tokens are multiples of page_tokens
+  std::span<std::byte> area;  ///< frame area in the slot, >= MaxFrameAreaBytes
   PackResult* result = nullptr;
 };
 
@@ -55,20 +55,20 @@ struct UnpackJob {
   std::shared_ptr<const Codec> codec;
   const PagedCache* cache = nullptr;
   PageTable pages;
-  PartGeometry part;                           ///< the part as stored
-  uint32_t first_layer = 0, layers = 0;        ///< to decode, inside part
-  uint32_t first_head = 0, heads = 0;          ///< to scatter, inside part
-  std::span<const FrameEntry> directory;       ///< of the whole part, checked by CheckDirectory
-  std::span<const std::byte> frames;           ///< the bytes from directory offset `frames_offset` on
-  uint64_t frames_offset = 0;                  ///< where `frames` begins in the frame area
+  PartGeometry part;                      ///< the part as stored
+  uint32_t first_layer = 0, layers = 0;   ///< to decode, inside part
+  uint32_t first_head = 0, heads = 0;     ///< to scatter, inside part
+  std::span<const FrameEntry> directory;  ///< of the whole part, checked by CheckDirectory
+  std::span<const std::byte> frames;      ///< the bytes from directory offset `frames_offset` on
+  uint64_t frames_offset = 0;             ///< where `frames` begins in the frame area
 };
 
 /// Marks a place in a stream. Movable; destroyed any time.
 class DeviceEvent {
  public:
   virtual ~DeviceEvent() = default;
-  virtual bool Done() const = 0;  ///< never blocks
-  virtual void Block() const = 0; ///< blocks the calling thread until done: for engines that run on the CPU
+  virtual bool Done() const = 0;   ///< never blocks
+  virtual void Block() const = 0;  ///< blocks the calling thread until done: for engines that run on the CPU
 };
 
 /// Thread safe. Destroying it waits for the jobs in flight.

@@ -33,8 +33,9 @@ Result<bool> CheckDirectory(std::span<const FrameEntry> directory, uint64_t area
       return Damaged(i, "length", "is " + std::to_string(entry.length) + ", above the limit of one frame");
     }
     if (next + entry.length > area_bytes) {
-      return Damaged(i, "length", "ends at " + std::to_string(next + entry.length) + ", the area has " +
-                                      std::to_string(area_bytes) + " bytes");
+      return Damaged(
+          i, "length",
+          "ends at " + std::to_string(next + entry.length) + ", the area has " + std::to_string(area_bytes) + " bytes");
     }
     if (entry.length == 0 && entry.crc32c != 0) return Damaged(i, "crc32c", "is not 0 for a frame that is not there");
     next = AlignFrame(next + entry.length);

@@ -21,11 +21,13 @@ struct FrameEntry {
 };
 static_assert(sizeof(FrameEntry) == 16 && alignof(FrameEntry) == 4);
 
-inline constexpr uint32_t kFrameAlignment = 16;         ///< bytes; padding between frames is zero
-inline constexpr uint32_t kFrameBytesMax = 1u << 30;    ///< of one encoded frame
-inline constexpr uint32_t kFramesPerPartMax = 4096;     ///< entries a directory may have
+inline constexpr uint32_t kFrameAlignment = 16;       ///< bytes; padding between frames is zero
+inline constexpr uint32_t kFrameBytesMax = 1u << 30;  ///< of one encoded frame
+inline constexpr uint32_t kFramesPerPartMax = 4096;   ///< entries a directory may have
 
-constexpr uint64_t AlignFrame(uint64_t offset) { return (offset + kFrameAlignment - 1) & ~uint64_t{kFrameAlignment - 1}; }
+constexpr uint64_t AlignFrame(uint64_t offset) {
+  return (offset + kFrameAlignment - 1) & ~uint64_t{kFrameAlignment - 1};
+}
 
 /// True bytes up to the end of the last frame, padded. The entries must have been checked.
 uint64_t FrameAreaBytes(std::span<const FrameEntry> directory);

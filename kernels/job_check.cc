@@ -29,7 +29,8 @@ Result<bool> CheckPages(const PagedCache& cache, PageTable pages, const PartGeom
 Result<bool> CheckCache(const PagedCache& cache, uint32_t first_layer, uint32_t layers, uint32_t first_head,
                         uint32_t heads) {
   if (!Inside(first_layer, layers, cache.first_layer, cache.layers.size())) {
-    return Invalid("layers [" + std::to_string(first_layer) + ", +" + std::to_string(layers) + ") are not in this cache");
+    return Invalid("layers [" + std::to_string(first_layer) + ", +" + std::to_string(layers) +
+                   ") are not in this cache");
   }
   if (!Inside(first_head, heads, cache.first_head, cache.heads)) {
     return Invalid("heads [" + std::to_string(first_head) + ", +" + std::to_string(heads) + ") are not in this cache");
@@ -78,10 +79,12 @@ std::string FrameName(uint32_t layer, KvTensor tensor) {
 }
 
 Result<bool> CheckJob(const PackJob& job) {
-  if (job.codec == nullptr || job.cache == nullptr || job.result == nullptr) return Invalid("codec, cache or result is null");
+  if (job.codec == nullptr || job.cache == nullptr || job.result == nullptr)
+    return Invalid("codec, cache or result is null");
   const PartGeometry& part = job.part;
   if (Result<bool> r = CheckPages(*job.cache, job.pages, part); !r.ok()) return r;
-  if (Result<bool> r = CheckCache(*job.cache, part.first_layer, part.layers, part.first_head, part.heads); !r.ok()) return r;
+  if (Result<bool> r = CheckCache(*job.cache, part.first_layer, part.layers, part.first_head, part.heads); !r.ok())
+    return r;
   if (Result<bool> r = CheckCodec(*job.codec, job.cache->layout, part); !r.ok()) return r;
   if (job.result->directory.size() != FrameCount(job.cache->layout, part)) {
     return Invalid("result.directory must be sized FrameCount()");
@@ -89,7 +92,8 @@ Result<bool> CheckJob(const PackJob& job) {
   const uint64_t needed = MaxFrameAreaBytes(*job.codec, job.cache->layout, part);
   if (needed > UINT32_MAX) return Invalid("the frame area could pass 4 GiB; use smaller parts");
   if (job.area.size() < needed) {
-    return Invalid("area has " + std::to_string(job.area.size()) + " bytes, MaxFrameAreaBytes is " + std::to_string(needed));
+    return Invalid("area has " + std::to_string(job.area.size()) + " bytes, MaxFrameAreaBytes is " +
+                   std::to_string(needed));
   }
   return true;
 }
@@ -97,9 +101,11 @@ Result<bool> CheckJob(const PackJob& job) {
 Result<bool> CheckJob(const UnpackJob& job) {
   if (job.codec == nullptr || job.cache == nullptr) return Invalid("codec or cache is null");
   if (Result<bool> r = CheckPages(*job.cache, job.pages, job.part); !r.ok()) return r;
-  if (!Inside(job.first_layer, job.layers, job.part.first_layer, job.part.layers)) return Invalid("layers outside the part");
+  if (!Inside(job.first_layer, job.layers, job.part.first_layer, job.part.layers))
+    return Invalid("layers outside the part");
   if (!Inside(job.first_head, job.heads, job.part.first_head, job.part.heads)) return Invalid("heads outside the part");
-  if (Result<bool> r = CheckCache(*job.cache, job.first_layer, job.layers, job.first_head, job.heads); !r.ok()) return r;
+  if (Result<bool> r = CheckCache(*job.cache, job.first_layer, job.layers, job.first_head, job.heads); !r.ok())
+    return r;
   if (Result<bool> r = CheckCodec(*job.codec, job.cache->layout, job.part); !r.ok()) return r;
   if (job.directory.size() != FrameCount(job.cache->layout, job.part)) {
     return Error{ErrorCode::kDataLoss, "the frame directory has " + std::to_string(job.directory.size()) +

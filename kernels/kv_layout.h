@@ -12,11 +12,14 @@ enum class ElementType : uint8_t { kFloat32 = 1, kFloat16 = 2, kBfloat16 = 3, kF
 /// Bytes of one element; 0 for a value that is none of the above (from outside: check).
 constexpr uint32_t ElementBytes(ElementType type) {
   switch (type) {
-    case ElementType::kFloat32: return 4;
+    case ElementType::kFloat32:
+      return 4;
     case ElementType::kFloat16:
-    case ElementType::kBfloat16: return 2;
+    case ElementType::kBfloat16:
+      return 2;
     case ElementType::kFloat8E4M3:
-    case ElementType::kFloat8E5M2: return 1;
+    case ElementType::kFloat8E5M2:
+      return 1;
   }
   return 0;
 }

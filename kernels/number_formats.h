@@ -97,7 +97,8 @@ KVASIR_HD inline uint8_t FloatToFloat8E4M3(float value) { return static_cast<uin
 KVASIR_HD inline float Float8E5M2ToFloat(uint8_t code) { return detail::E5M2::ToFloat(code); }
 KVASIR_HD inline uint8_t FloatToFloat8E5M2(float value) { return static_cast<uint8_t>(detail::E5M2::FromFloat(value)); }
 
-/// The greatest fp16 that is no more than `value`, and the least that is no less. REQUIRES: |value| <= 65504; -0 is not given.
+/// The greatest fp16 that is no more than `value`, and the least that is no less. REQUIRES: |value| <= 65504; -0 is not
+/// given.
 KVASIR_HD inline uint16_t Float16Below(float value) {
   const uint32_t code = FloatToFloat16(value);
   if (!(Float16ToFloat(static_cast<uint16_t>(code)) > value)) return static_cast<uint16_t>(code);
@@ -112,16 +113,22 @@ KVASIR_HD inline uint16_t Float16Above(float value) {
 /// The element at `p`, exactly.
 KVASIR_HD inline float LoadElement(ElementType type, const uint8_t* p) {
   switch (type) {
-    case ElementType::kFloat32: return FloatOfBits(Load16(p) | uint32_t{Load16(p + 2)} << 16);
-    case ElementType::kFloat16: return Float16ToFloat(Load16(p));
-    case ElementType::kBfloat16: return BFloat16ToFloat(Load16(p));
-    case ElementType::kFloat8E4M3: return Float8E4M3ToFloat(*p);
-    case ElementType::kFloat8E5M2: return Float8E5M2ToFloat(*p);
+    case ElementType::kFloat32:
+      return FloatOfBits(Load16(p) | uint32_t{Load16(p + 2)} << 16);
+    case ElementType::kFloat16:
+      return Float16ToFloat(Load16(p));
+    case ElementType::kBfloat16:
+      return BFloat16ToFloat(Load16(p));
+    case ElementType::kFloat8E4M3:
+      return Float8E4M3ToFloat(*p);
+    case ElementType::kFloat8E5M2:
+      return Float8E5M2ToFloat(*p);
   }
   return 0;
 }
 
-/// Rounds a finite `value` to the element type and stores it; beyond the type's range the largest finite value is stored.
+/// Rounds a finite `value` to the element type and stores it; beyond the type's range the largest finite value is
+/// stored.
 KVASIR_HD inline void StoreElement(ElementType type, float value, uint8_t* p) {
   const float largest = type == ElementType::kFloat16      ? 65504.0f
                         : type == ElementType::kFloat8E4M3 ? 448.0f
@@ -133,10 +140,18 @@ KVASIR_HD inline void StoreElement(ElementType type, float value, uint8_t* p) {
       Store16(p, BitsOfFloat(value));
       Store16(p + 2, BitsOfFloat(value) >> 16);
       break;
-    case ElementType::kFloat16: Store16(p, FloatToFloat16(value)); break;
-    case ElementType::kBfloat16: Store16(p, FloatToBFloat16(value)); break;
-    case ElementType::kFloat8E4M3: *p = FloatToFloat8E4M3(value); break;
-    case ElementType::kFloat8E5M2: *p = FloatToFloat8E5M2(value); break;
+    case ElementType::kFloat16:
+      Store16(p, FloatToFloat16(value));
+      break;
+    case ElementType::kBfloat16:
+      Store16(p, FloatToBFloat16(value));
+      break;
+    case ElementType::kFloat8E4M3:
+      *p = FloatToFloat8E4M3(value);
+      break;
+    case ElementType::kFloat8E5M2:
+      *p = FloatToFloat8E5M2(value);
+      break;
   }
 }
 

@@ -36,7 +36,8 @@ void ForEachRun(const PageRectangle& r, Copy copy) {
 }  // namespace
 
 void GatherPages(const PageRectangle& rectangle, std::byte* dense) {
-  ForEachRun(rectangle, [dense](const std::byte* run, uint64_t at, uint64_t bytes) { std::memcpy(dense + at, run, bytes); });
+  ForEachRun(rectangle,
+             [dense](const std::byte* run, uint64_t at, uint64_t bytes) { std::memcpy(dense + at, run, bytes); });
 }
 
 void ScatterPages(const PageRectangle& rectangle, const std::byte* dense) {

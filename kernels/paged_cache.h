@@ -31,11 +31,11 @@ struct PagedLayer {
 /// [first_head, first_head + heads) of the model; a tensor-parallel rank sets first_head. Does not own the memory: the
 /// engine keeps it valid until every job that names it has completed.
 struct PagedCache {
-  KvLayout layout;                 ///< of the whole model
+  KvLayout layout;  ///< of the whole model
   uint32_t first_layer = 0;
   uint32_t first_head = 0;
   uint32_t heads = 0;
-  uint32_t page_tokens = 0;        ///< divides the store's block_tokens
+  uint32_t page_tokens = 0;  ///< divides the store's block_tokens
   std::vector<PagedLayer> layers;
   PageStrides key_strides;
   PageStrides value_strides;
@@ -45,8 +45,8 @@ struct PagedCache {
   std::byte* At(uint32_t layer, KvTensor tensor, uint32_t page_id, uint32_t head, uint32_t token_in_page) const {
     const PagedLayer& l = layers[layer - first_layer];
     const PageStrides& s = tensor == KvTensor::kKey ? key_strides : value_strides;
-    return (tensor == KvTensor::kKey ? l.key : l.value) + int64_t{page_id} * s.page + int64_t{head - first_head} * s.head +
-           int64_t{token_in_page} * s.token;
+    return (tensor == KvTensor::kKey ? l.key : l.value) + int64_t{page_id} * s.page +
+           int64_t{head - first_head} * s.head + int64_t{token_in_page} * s.token;
   }
 };
 

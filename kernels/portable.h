@@ -14,12 +14,12 @@
 #endif
 
 /// A broken invariant: prints where and what, aborts. On in production; host code only.
-#define KERNELS_CHECK(condition)                                                                   \
-  do {                                                                                            \
-    if (!(condition)) {                                                                           \
+#define KERNELS_CHECK(condition)                                                                 \
+  do {                                                                                           \
+    if (!(condition)) {                                                                          \
       std::fprintf(stderr, "kvasir: CHECK failed: %s:%d: %s\n", __FILE__, __LINE__, #condition); \
-      std::abort();                                                                               \
-    }                                                                                             \
+      std::abort();                                                                              \
+    }                                                                                            \
   } while (false)
 
 namespace kvasir {
@@ -43,8 +43,9 @@ KVASIR_HD inline void Store16(uint8_t* p, uint32_t v) {
   p[1] = static_cast<uint8_t>(v >> 8);
 }
 
-/// Asks for the cache lines of [p, p + bytes) ahead of use, into the second cache: the first one's few miss buffers stay free for
-/// real loads. Any address will do. Host code only. Always inlined: GCC drops calls of functions that only prefetch.
+/// Asks for the cache lines of [p, p + bytes) ahead of use, into the second cache: the first one's few miss buffers
+/// stay free for real loads. Any address will do. Host code only. Always inlined: GCC drops calls of functions that
+/// only prefetch.
 __attribute__((always_inline)) inline void Prefetch(const uint8_t* p, uint64_t bytes) {
   for (uint64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
 }

@@ -16,7 +16,8 @@ class SpecParser {
 
   Result<std::vector<SpecStage>> Parse() {
     if (spec_.size() > kSpecBytesMax) {
-      return SpecError(kSpecBytesMax, std::to_string(spec_.size()) + " bytes", "at most " + std::to_string(kSpecBytesMax));
+      return SpecError(kSpecBytesMax, std::to_string(spec_.size()) + " bytes",
+                       "at most " + std::to_string(kSpecBytesMax));
     }
     std::vector<SpecStage> stages;
     do {
@@ -91,7 +92,8 @@ Result<const Stage*> FindStage(const SpecStage& wanted) {
   for (const Stage& stage : StageTable()) {
     names.append(names.empty() ? "" : ", ").append(stage.info.letter).append(":").append(stage.info.name);
     if (stage.info.name != wanted.name || (!wanted.letter.empty() && wanted.letter != stage.info.letter)) continue;
-    if (found != nullptr) return SpecError(wanted.position, wanted.name, "a letter before this name, several stages have it");
+    if (found != nullptr)
+      return SpecError(wanted.position, wanted.name, "a letter before this name, several stages have it");
     found = &stage;
   }
   if (found == nullptr) return SpecError(wanted.position, wanted.name, "one of " + names);

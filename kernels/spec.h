@@ -21,9 +21,9 @@ inline constexpr uint32_t kSpecArgumentsMax = 8;
 
 /// One stage as written; views into the spec.
 struct SpecStage {
-  uint32_t position = 0;                    ///< of its first byte
+  uint32_t position = 0;  ///< of its first byte
   uint8_t tensors = kSpecKey | kSpecValue;
-  std::string_view letter;                  ///< empty when left out
+  std::string_view letter;  ///< empty when left out
   std::string_view name;
   std::vector<SpecArgument> arguments;
 };

@@ -33,7 +33,8 @@ inline Result<DeviceMemory> AllocateDevice(size_t bytes) {
 }
 inline Result<PinnedMemory> AllocatePinned(size_t bytes) {
   void* p = nullptr;
-  if (Result<bool> called = Called(cudaHostAlloc(&p, bytes, cudaHostAllocPortable | cudaHostAllocMapped), "cudaHostAlloc");
+  if (Result<bool> called =
+          Called(cudaHostAlloc(&p, bytes, cudaHostAllocPortable | cudaHostAllocMapped), "cudaHostAlloc");
       !called.ok()) {
     return called.error();
   }

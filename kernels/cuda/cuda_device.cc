@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// CudaDevice: enqueues the launchers of a job on the engine's stream; one thread waits for jobs to end and calls JobDone.
+// CudaDevice: enqueues the launchers of a job on the engine's stream; one thread waits for jobs to end and calls
+// JobDone.
 //
-//   Submit:  take a slot -> copy page ids -> launches of each frame -> state and entries to pinned memory -> event -> queue
-//   waiter:  woken by a host function in the stream -> every job whose event is done: copy entries -> slot back -> JobDone
+//   Submit:  take a slot -> copy page ids -> launches of each frame -> state and entries to pinned memory -> event ->
+//   queue waiter:  woken by a host function in the stream -> every job whose event is done: copy entries -> slot back
+//   -> JobDone
 //
-// Submit neither allocates on the device nor waits. Frame areas and fetched frames must be pinned (Device::Pin) or device memory.
+// Submit neither allocates on the device nor waits. Frame areas and fetched frames must be pinned (Device::Pin) or
+// device memory.
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -44,7 +47,8 @@ class CudaEvent final : public DeviceEvent {
 /// Refuses what kernels could not reach or what passes a limit of the slots.
 Result<bool> CheckForDevice(const Codec& codec, const PagedCache& cache, const PartGeometry& part, const void* bytes) {
   if (part.tokens / cache.page_tokens > kCudaPagesMax) {
-    return Error{ErrorCode::kInvalidArgument, "device job: more than " + std::to_string(kCudaPagesMax) + " pages in a part"};
+    return Error{ErrorCode::kInvalidArgument,
+                 "device job: more than " + std::to_string(kCudaPagesMax) + " pages in a part"};
   }
   for (uint32_t t = 0; t < cache.layout.tensors(); ++t) {
     const KvTensor tensor = static_cast<KvTensor>(t);
@@ -59,7 +63,8 @@ Result<bool> CheckForDevice(const Codec& codec, const PagedCache& cache, const P
   }
   cudaPointerAttributes attributes{};
   if (cudaPointerGetAttributes(&attributes, bytes) != cudaSuccess || attributes.type == cudaMemoryTypeUnregistered) {
-    return Error{ErrorCode::kInvalidArgument, "device job: the frame area is not pinned; call Device::Pin on its slab first"};
+    return Error{ErrorCode::kInvalidArgument,
+                 "device job: the frame area is not pinned; call Device::Pin on its slab first"};
   }
   return true;
 }
@@ -80,12 +85,17 @@ PageView ViewOf(const PagedCache& cache, const PartGeometry& part, uint32_t laye
   return view;
 }
 
-void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const FrameScratch& scratch, JobState* state, Stream s) {
+void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const FrameScratch& scratch, JobState* state,
+                  Stream s) {
   switch (coder.kind) {
-    case DeviceCoder::Kind::kInt: return LaunchIntEncode(LayOutIntFrame(coder.integer, shape), scratch, state, s);
-    case DeviceCoder::Kind::kSplitExp: return LaunchSplitEncode(shape, scratch, state, s);
-    case DeviceCoder::Kind::kRaw: return LaunchRawLength(static_cast<uint32_t>(shape.bytes()), state, s);
-    case DeviceCoder::Kind::kNone: KERNELS_CHECK(false);  // CheckForDevice
+    case DeviceCoder::Kind::kInt:
+      return LaunchIntEncode(LayOutIntFrame(coder.integer, shape), scratch, state, s);
+    case DeviceCoder::Kind::kSplitExp:
+      return LaunchSplitEncode(shape, scratch, state, s);
+    case DeviceCoder::Kind::kRaw:
+      return LaunchRawLength(static_cast<uint32_t>(shape.bytes()), state, s);
+    case DeviceCoder::Kind::kNone:
+      KERNELS_CHECK(false);  // CheckForDevice
   }
 }
 
@@ -99,18 +109,25 @@ bool LaunchDecode(const DeviceCoder& coder, const FrameShape& shape, uint32_t le
       LaunchIntDecode(f, scratch, index, state, s);
       return true;
     }
-    case DeviceCoder::Kind::kSplitExp: LaunchSplitDecode(shape, length, scratch, index, state, s); return true;
-    case DeviceCoder::Kind::kRaw: return length == shape.bytes();
-    case DeviceCoder::Kind::kNone: KERNELS_CHECK(false);  // CheckForDevice
+    case DeviceCoder::Kind::kSplitExp:
+      LaunchSplitDecode(shape, length, scratch, index, state, s);
+      return true;
+    case DeviceCoder::Kind::kRaw:
+      return length == shape.bytes();
+    case DeviceCoder::Kind::kNone:
+      KERNELS_CHECK(false);  // CheckForDevice
   }
   return false;
 }
 
 const char* FaultName(uint32_t fault) {
   switch (static_cast<DeviceFault>(fault % 256)) {
-    case DeviceFault::kChecksum: return "checksum of the frame is wrong";
-    case DeviceFault::kParameter: return "int frame: a parameter is not finite";
-    default: return "splitexp frame: entries or escapes cannot be right";
+    case DeviceFault::kChecksum:
+      return "checksum of the frame is wrong";
+    case DeviceFault::kParameter:
+      return "int frame: a parameter is not finite";
+    default:
+      return "splitexp frame: entries or escapes cannot be right";
   }
 }
 
@@ -194,7 +211,7 @@ class CudaDevice final : public Device {
   struct InFlight {
     JobSlot* slot = nullptr;
     JobDone done;
-    PackJob pack;      // which one it is: the codec is not null
+    PackJob pack;  // which one it is: the codec is not null
     UnpackJob unpack;
     JobStatus status;
   };
@@ -254,7 +271,8 @@ class CudaDevice final : public Device {
         const FrameEntry& entry = job.directory[index];
         const FrameShape shape = ShapeOfFrame(layout, job.part, tensor);
         const DeviceCoder coder = job.codec->coder(tensor).device_coder();
-        if (entry.length > job.codec->MaxFrameBytes(tensor, shape)) return WrongLength(slot, scratch, layer, tensor, stream);
+        if (entry.length > job.codec->MaxFrameBytes(tensor, shape))
+          return WrongLength(slot, scratch, layer, tensor, stream);
         uint8_t* frame = coder.kind == DeviceCoder::Kind::kRaw ? scratch.frame.dense : scratch.frame.frame;
         cudaMemcpyAsync(frame, job.frames.data() + (entry.offset - job.frames_offset), entry.length, cudaMemcpyDefault,
                         Native(stream));
@@ -289,7 +307,9 @@ class CudaDevice final : public Device {
     self->changed_.notify_one();
   }
 
-  static bool Ended(const InFlight& job) { return job.slot == nullptr || cudaEventQuery(job.slot->done) != cudaErrorNotReady; }
+  static bool Ended(const InFlight& job) {
+    return job.slot == nullptr || cudaEventQuery(job.slot->done) != cudaErrorNotReady;
+  }
 
   /// The waiter: jobs in the order they end, those of one stream in order.
   void Wait() {
@@ -327,9 +347,10 @@ class CudaDevice final : public Device {
       const uint32_t index = state.fault / 256 - 1;
       const UnpackJob& u = job.unpack;
       const uint32_t tensors = u.cache->layout.tensors();
-      job.status = {false, {ErrorCode::kDataLoss, FrameName(u.part.first_layer + index / tensors,
-                                                            static_cast<KvTensor>(index % tensors)) +
-                                                      ": " + FaultName(state.fault)}};
+      job.status = {false,
+                    {ErrorCode::kDataLoss,
+                     FrameName(u.part.first_layer + index / tensors, static_cast<KvTensor>(index % tensors)) + ": " +
+                         FaultName(state.fault)}};
     } else if (job.pack.codec != nullptr) {
       PackResult& result = *job.pack.result;
       std::memcpy(result.directory.data(), job.slot->entries, result.directory.size() * sizeof(FrameEntry));
@@ -362,7 +383,8 @@ Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal) {
   }
   cudaDeviceProp properties{};
   if (Result<bool> r = Called(cudaSetDevice(ordinal), "cudaSetDevice"); !r.ok()) return r.error();
-  if (Result<bool> r = Called(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties"); !r.ok()) return r.error();
+  if (Result<bool> r = Called(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties"); !r.ok())
+    return r.error();
   Result<std::vector<Scratch>> scratches = MakeScratches();
   if (!scratches.ok()) return scratches.error();
   Result<std::vector<JobSlot>> slots = MakeJobSlots();

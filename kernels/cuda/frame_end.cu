@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launchers of what ends a pack (place, pad, checksum, directory entry) and begins an unpack (checksum). Body: crc32c_body.h.
+// Launchers of what ends a pack (place, pad, checksum, directory entry) and begins an unpack (checksum). Body:
+// crc32c_body.h.
 #include "kernels/crc32c_body.h"
 #include "kernels/cuda/launch.h"
 
@@ -14,7 +15,8 @@ __device__ uint32_t BlockCrc32c(const uint8_t* bytes, uint32_t length) {
   __shared__ uint32_t table[256];
   __shared__ uint32_t sum;
   for (uint32_t i = threadIdx.x; i < 256; i += blockDim.x) table[i] = Crc32cOfByte(i);
-  if (threadIdx.x == 0) sum = Crc32cMultiply(0xFFFFFFFFu, Crc32cPower(length));  // the initial all-ones, moved to the end
+  if (threadIdx.x == 0)
+    sum = Crc32cMultiply(0xFFFFFFFFu, Crc32cPower(length));  // the initial all-ones, moved to the end
   __syncthreads();
   const uint32_t piece = (length + blockDim.x - 1) / blockDim.x;
   const uint32_t begin = min(length, threadIdx.x * piece);
@@ -55,13 +57,15 @@ __global__ void CheckKernel(const uint8_t* frame, uint32_t length, uint32_t crc,
 
 }  // namespace
 
-void LaunchPlace(const uint8_t* frame, uint8_t* area, FrameEntry* entries, uint32_t index, JobState* state, CudaStream stream) {
+void LaunchPlace(const uint8_t* frame, uint8_t* area, FrameEntry* entries, uint32_t index, JobState* state,
+                 CudaStream stream) {
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
   PlaceKernel<<<kPlaceBlocks, kThreads, 0, s>>>(frame, area, state);
   EntryKernel<<<1, kThreads, 0, s>>>(frame, entries, index, state);
 }
 
-void LaunchCheck(const uint8_t* frame, uint32_t length, uint32_t crc, uint32_t index, JobState* state, CudaStream stream) {
+void LaunchCheck(const uint8_t* frame, uint32_t length, uint32_t crc, uint32_t index, JobState* state,
+                 CudaStream stream) {
   CheckKernel<<<1, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(frame, length, crc, index, state);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launchers of Q:int | P:bits: a thread a group, a thread a packed byte, a thread a decoded element. Bodies: q_int.h, p_bits.h.
+// Launchers of Q:int | P:bits: a thread a group, a thread a packed byte, a thread a decoded element. Bodies: q_int.h,
+// p_bits.h.
 #include "kernels/cuda/launch.h"
 
 namespace kvasir::cuda {
@@ -19,7 +20,7 @@ __device__ uint64_t ItemStride() { return uint64_t{gridDim.x} * blockDim.x; }
 /// Group `index` in the order of the parameters, so that neighbouring threads have neighbouring channels on axis chan.
 __global__ void GroupKernel(IntFrame f, const uint8_t* dense, uint8_t* frame, uint8_t* codes, JobState* state) {
   const uint32_t dim = f.shape.dim, element = ElementBytes(f.shape.element);
-  const uint32_t inner = f.spec.by_channel ? dim : f.groups;                    // parameters of one head and (token group or token)
+  const uint32_t inner = f.spec.by_channel ? dim : f.groups;  // parameters of one head and (token group or token)
   const uint32_t outer = f.spec.by_channel ? f.groups : f.shape.tokens;
   for (uint64_t index = FirstItem(); index < f.parameters; index += ItemStride()) {
     const uint32_t in_row = static_cast<uint32_t>(index % inner);
@@ -79,7 +80,8 @@ void LaunchIntEncode(const IntFrame& f, const FrameScratch& scratch, JobState* s
   PackKernel<<<Blocks(f.frame_bytes - f.codes_at), kThreads, 0, s>>>(f, scratch.codes, scratch.frame);
 }
 
-void LaunchIntDecode(const IntFrame& f, const FrameScratch& scratch, uint32_t index, JobState* state, CudaStream stream) {
+void LaunchIntDecode(const IntFrame& f, const FrameScratch& scratch, uint32_t index, JobState* state,
+                     CudaStream stream) {
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
   ParameterKernel<<<Blocks(f.codes_at / 2), kThreads, 0, s>>>(f, scratch.frame, index, state);
   ElementKernel<<<Blocks(f.shape.elements()), kThreads, 0, s>>>(f, scratch.frame, scratch.dense);

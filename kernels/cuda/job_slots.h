@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a job borrows while it is on the device: scratch for one frame at a time, and pinned memory for page ids and results.
-// All of it is allocated once, so that Submit allocates nothing.
+// What a job borrows while it is on the device: scratch for one frame at a time, and pinned memory for page ids and
+// results. All of it is allocated once, so that Submit allocates nothing.
 #pragma once
 
 #include <vector>
@@ -10,10 +10,10 @@
 
 namespace kvasir::cuda {
 
-inline constexpr uint32_t kCudaJobsMax = 32;             ///< on the device at once; more are refused through JobDone
-inline constexpr uint32_t kCudaScratches = 4;            ///< jobs that may run at once; others wait on the device
-inline constexpr uint64_t kCudaFrameBytesMax = 16 << 20; ///< dense, and encoded, of one frame
-inline constexpr uint32_t kCudaPagesMax = 8192;          ///< pages of one part
+inline constexpr uint32_t kCudaJobsMax = 32;              ///< on the device at once; more are refused through JobDone
+inline constexpr uint32_t kCudaScratches = 4;             ///< jobs that may run at once; others wait on the device
+inline constexpr uint64_t kCudaFrameBytesMax = 16 << 20;  ///< dense, and encoded, of one frame
+inline constexpr uint32_t kCudaPagesMax = 8192;           ///< pages of one part
 
 /// Device memory for the frames of one job. Reused in stream order: the next user waits for `free`.
 struct Scratch {
@@ -26,10 +26,10 @@ struct Scratch {
 struct JobSlot {
   PinnedMemory pinned;
   DeviceMemory device;
-  uint32_t* pages = nullptr;             ///< pinned [kCudaPagesMax]
-  FrameEntry* entries = nullptr;         ///< pinned [kFramesPerPartMax]
-  JobState* result = nullptr;            ///< pinned: the state after the job
-  JobState* state = nullptr;             ///< device
+  uint32_t* pages = nullptr;      ///< pinned [kCudaPagesMax]
+  FrameEntry* entries = nullptr;  ///< pinned [kFramesPerPartMax]
+  JobState* result = nullptr;     ///< pinned: the state after the job
+  JobState* state = nullptr;      ///< device
   cudaEvent_t done = nullptr;
 };
 

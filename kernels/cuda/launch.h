@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The launchers of the CUDA device: plain C++, so that the device itself needs no nvcc. Each enqueues on `stream` and returns;
-// errors are asked for once after a job (cudaGetLastError). All pointers are device or mapped pinned memory.
+// The launchers of the CUDA device: plain C++, so that the device itself needs no nvcc. Each enqueues on `stream` and
+// returns; errors are asked for once after a job (cudaGetLastError). All pointers are device or mapped pinned memory.
 #pragma once
 
 #include <cstdint>
@@ -27,10 +27,10 @@ struct JobState {
 
 /// Memory of one frame on its way; sized by the limits in cuda_device.cc.
 struct FrameScratch {
-  uint8_t* dense = nullptr;    ///< [heads][tokens][dim]
-  uint8_t* frame = nullptr;    ///< encoded
-  uint8_t* codes = nullptr;    ///< one byte a code (int); tails, one room a chunk (splitexp)
-  uint32_t* offsets = nullptr; ///< [chunks]: tail offsets (splitexp)
+  uint8_t* dense = nullptr;     ///< [heads][tokens][dim]
+  uint8_t* frame = nullptr;     ///< encoded
+  uint8_t* codes = nullptr;     ///< one byte a code (int); tails, one room a chunk (splitexp)
+  uint32_t* offsets = nullptr;  ///< [chunks]: tail offsets (splitexp)
 };
 
 /// One frame's rectangle in the pages: byte strides, the page ids of the part.
@@ -39,7 +39,7 @@ struct PageView {
   const uint32_t* pages = nullptr;
   int64_t page_stride = 0, head_stride = 0, token_stride = 0;
   uint32_t page_tokens = 0, heads = 0, tokens = 0;
-  uint32_t row_bytes = 0;   ///< dim elements
+  uint32_t row_bytes = 0;  ///< dim elements
 };
 
 void LaunchGather(const PageView& view, uint8_t* dense, CudaStream stream);
@@ -52,13 +52,16 @@ void LaunchIntEncode(const IntFrame& f, const FrameScratch& scratch, JobState* s
 void LaunchSplitEncode(const FrameShape& shape, const FrameScratch& scratch, JobState* state, CudaStream stream);
 
 /// Decoders read scratch.frame of `length` bytes and set a fault where the bytes cannot be a frame.
-void LaunchIntDecode(const IntFrame& f, const FrameScratch& scratch, uint32_t index, JobState* state, CudaStream stream);
-void LaunchSplitDecode(const FrameShape& shape, uint32_t length, const FrameScratch& scratch, uint32_t index, JobState* state,
-                       CudaStream stream);
+void LaunchIntDecode(const IntFrame& f, const FrameScratch& scratch, uint32_t index, JobState* state,
+                     CudaStream stream);
+void LaunchSplitDecode(const FrameShape& shape, uint32_t length, const FrameScratch& scratch, uint32_t index,
+                       JobState* state, CudaStream stream);
 
 /// Copies the frame at hand to its place in `area`, pads, writes entries[index] and advances state->offset.
-void LaunchPlace(const uint8_t* frame, uint8_t* area, FrameEntry* entries, uint32_t index, JobState* state, CudaStream stream);
+void LaunchPlace(const uint8_t* frame, uint8_t* area, FrameEntry* entries, uint32_t index, JobState* state,
+                 CudaStream stream);
 /// Sets kChecksum unless the frame sums to `crc`.
-void LaunchCheck(const uint8_t* frame, uint32_t length, uint32_t crc, uint32_t index, JobState* state, CudaStream stream);
+void LaunchCheck(const uint8_t* frame, uint32_t length, uint32_t crc, uint32_t index, JobState* state,
+                 CudaStream stream);
 
 }  // namespace kvasir::cuda

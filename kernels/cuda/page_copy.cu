@@ -58,11 +58,16 @@ void LaunchGather(const PageView& v, uint8_t* dense, CudaStream stream) {
   const uint64_t units = uint64_t{v.heads} * v.tokens * v.row_bytes / unit;
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
   switch (unit) {
-    case 16: return GatherKernel<uint4><<<Blocks(units), kThreads, 0, s>>>(v, dense, units);
-    case 8: return GatherKernel<uint2><<<Blocks(units), kThreads, 0, s>>>(v, dense, units);
-    case 4: return GatherKernel<uint32_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units);
-    case 2: return GatherKernel<uint16_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units);
-    default: return GatherKernel<uint8_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units);
+    case 16:
+      return GatherKernel<uint4><<<Blocks(units), kThreads, 0, s>>>(v, dense, units);
+    case 8:
+      return GatherKernel<uint2><<<Blocks(units), kThreads, 0, s>>>(v, dense, units);
+    case 4:
+      return GatherKernel<uint32_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units);
+    case 2:
+      return GatherKernel<uint16_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units);
+    default:
+      return GatherKernel<uint8_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units);
   }
 }
 
@@ -71,11 +76,16 @@ void LaunchScatter(const PageView& v, const uint8_t* dense, const JobState* stat
   const uint64_t units = uint64_t{v.heads} * v.tokens * v.row_bytes / unit;
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
   switch (unit) {
-    case 16: return ScatterKernel<uint4><<<Blocks(units), kThreads, 0, s>>>(v, dense, units, state);
-    case 8: return ScatterKernel<uint2><<<Blocks(units), kThreads, 0, s>>>(v, dense, units, state);
-    case 4: return ScatterKernel<uint32_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units, state);
-    case 2: return ScatterKernel<uint16_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units, state);
-    default: return ScatterKernel<uint8_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units, state);
+    case 16:
+      return ScatterKernel<uint4><<<Blocks(units), kThreads, 0, s>>>(v, dense, units, state);
+    case 8:
+      return ScatterKernel<uint2><<<Blocks(units), kThreads, 0, s>>>(v, dense, units, state);
+    case 4:
+      return ScatterKernel<uint32_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units, state);
+    case 2:
+      return ScatterKernel<uint16_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units, state);
+    default:
+      return ScatterKernel<uint8_t><<<Blocks(units), kThreads, 0, s>>>(v, dense, units, state);
   }
 }
 

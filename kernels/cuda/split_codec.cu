@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launchers of P:splitexp: a block a chunk; tails are gathered once their lengths are known. Bodies: p_splitexp.h, p_bits.h.
+// Launchers of P:splitexp: a block a chunk; tails are gathered once their lengths are known. Bodies: p_splitexp.h,
+// p_bits.h.
 #include "kernels/cuda/launch.h"
 
 namespace kvasir::cuda {
@@ -25,7 +26,8 @@ __device__ uint32_t TailsAt(const SplitFormat& f, uint64_t elements, uint32_t ch
 }
 
 /// Escapes of one chunk, ascending: few, so one thread lists them.
-__device__ void ListEscapes(const SplitFormat& f, const SplitChunk& chunk, const uint8_t* in, uint32_t count, uint8_t* tail) {
+__device__ void ListEscapes(const SplitFormat& f, const SplitChunk& chunk, const uint8_t* in, uint32_t count,
+                            uint8_t* tail) {
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t exponent = SplitExponent(f, Load16(in + 2 * i));
     if (WindowExponent(f, chunk.top, WindowCode(f, chunk.top, exponent)) == exponent) continue;
@@ -45,7 +47,8 @@ __global__ void EncodeKernel(SplitFormat f, uint64_t elements, const uint8_t* de
   uint8_t* tail = tails + uint64_t{blockIdx.x} * kTailRoom;
   for (uint32_t i = threadIdx.x; i < 256; i += blockDim.x) histogram[i] = 0;
   __syncthreads();
-  for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) atomicAdd(&histogram[SplitExponent(f, Load16(in + 2 * i))], 1u);
+  for (uint32_t i = threadIdx.x; i < count; i += blockDim.x)
+    atomicAdd(&histogram[SplitExponent(f, Load16(in + 2 * i))], 1u);
   __syncthreads();
   if (threadIdx.x == 0) chunk = ChooseSplit(f, histogram, count);
   __syncthreads();
@@ -60,7 +63,8 @@ __global__ void EncodeKernel(SplitFormat f, uint64_t elements, const uint8_t* de
   __syncthreads();
   const uint32_t nibble_bytes = (count + 1) / 2, pair_bytes = f.half ? (count + 3) / 4 : 0;
   for (uint32_t i = threadIdx.x; i < nibble_bytes; i += blockDim.x) fixed[count + i] = PackedByte(4, nibbles, count, i);
-  for (uint32_t i = threadIdx.x; i < pair_bytes; i += blockDim.x) fixed[count + nibble_bytes + i] = PackedByte(2, pairs, count, i);
+  for (uint32_t i = threadIdx.x; i < pair_bytes; i += blockDim.x)
+    fixed[count + nibble_bytes + i] = PackedByte(2, pairs, count, i);
   for (uint32_t i = threadIdx.x; chunk.mode == 1 && i < f.stored_tail_bytes(count); i += blockDim.x) {
     tail[i] = PackedByte(f.tail_bits(), highs, count, i);
   }
@@ -73,8 +77,8 @@ __global__ void EncodeKernel(SplitFormat f, uint64_t elements, const uint8_t* de
 }
 
 /// Where each tail begins in the frame; the frame's length. One thread: a frame has tens of chunks.
-__global__ void TailOffsetsKernel(SplitFormat f, uint64_t elements, uint32_t chunks, const uint8_t* frame, uint32_t* offsets,
-                                  JobState* state) {
+__global__ void TailOffsetsKernel(SplitFormat f, uint64_t elements, uint32_t chunks, const uint8_t* frame,
+                                  uint32_t* offsets, JobState* state) {
   uint32_t end = TailsAt(f, elements, chunks);
   for (uint32_t i = 0; i < chunks; ++i) {
     offsets[i] = end;
@@ -83,7 +87,8 @@ __global__ void TailOffsetsKernel(SplitFormat f, uint64_t elements, uint32_t chu
   state->length = end;
 }
 
-__global__ void TailsKernel(SplitFormat f, uint64_t elements, uint8_t* frame, const uint8_t* tails, const uint32_t* offsets) {
+__global__ void TailsKernel(SplitFormat f, uint64_t elements, uint8_t* frame, const uint8_t* tails,
+                            const uint32_t* offsets) {
   const uint32_t bytes = f.tail_bytes(EntryOf(frame, blockIdx.x), CountOf(elements, blockIdx.x));
   for (uint32_t i = threadIdx.x; i < bytes; i += blockDim.x) {
     frame[offsets[blockIdx.x] + i] = tails[uint64_t{blockIdx.x} * kTailRoom + i];
@@ -91,8 +96,8 @@ __global__ void TailsKernel(SplitFormat f, uint64_t elements, uint8_t* frame, co
 }
 
 /// The checks of CheckEntries in p_splitexp.cc, and the offsets. One thread; every length is checked before it is used.
-__global__ void CheckEntriesKernel(SplitFormat f, uint64_t elements, uint32_t chunks, uint32_t length, const uint8_t* frame,
-                                   uint32_t* offsets, uint32_t index, JobState* state) {
+__global__ void CheckEntriesKernel(SplitFormat f, uint64_t elements, uint32_t chunks, uint32_t length,
+                                   const uint8_t* frame, uint32_t* offsets, uint32_t index, JobState* state) {
   uint64_t end = TailsAt(f, elements, chunks);
   bool good = end <= length;
   for (uint32_t i = 0; good && i < chunks; ++i) {
@@ -103,7 +108,8 @@ __global__ void CheckEntriesKernel(SplitFormat f, uint64_t elements, uint32_t ch
     end += f.tail_bytes(chunk, count);
     good = good && end <= length;
   }
-  if (!good || end != length) atomicCAS(&state->fault, 0u, static_cast<uint32_t>(DeviceFault::kEntries) + 256 * (1 + index));
+  if (!good || end != length)
+    atomicCAS(&state->fault, 0u, static_cast<uint32_t>(DeviceFault::kEntries) + 256 * (1 + index));
 }
 
 __global__ void DecodeKernel(SplitFormat f, uint64_t elements, uint8_t* frame, const uint32_t* offsets, uint8_t* dense,
@@ -114,7 +120,8 @@ __global__ void DecodeKernel(SplitFormat f, uint64_t elements, uint8_t* frame, c
   const uint8_t* fixed = FixedOf(f, frame, gridDim.x, blockIdx.x);
   const uint8_t* tail = frame + offsets[blockIdx.x];
   uint8_t* out = dense + uint64_t{blockIdx.x} * kSplitChunk * 2;
-  for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) Store16(out + 2 * i, SplitElement(f, chunk, fixed, tail, count, i));
+  for (uint32_t i = threadIdx.x; i < count; i += blockDim.x)
+    Store16(out + 2 * i, SplitElement(f, chunk, fixed, tail, count, i));
   __syncthreads();
   for (uint32_t i = threadIdx.x; i < chunk.escapes; i += blockDim.x) {
     const uint8_t* escape = tail + kSplitEscapeBytes * i;
@@ -139,13 +146,14 @@ void LaunchSplitEncode(const FrameShape& shape, const FrameScratch& scratch, Job
   TailsKernel<<<chunks, kThreads, 0, s>>>(f, shape.elements(), scratch.frame, scratch.codes, scratch.offsets);
 }
 
-void LaunchSplitDecode(const FrameShape& shape, uint32_t length, const FrameScratch& scratch, uint32_t index, JobState* state,
-                       CudaStream stream) {
+void LaunchSplitDecode(const FrameShape& shape, uint32_t length, const FrameScratch& scratch, uint32_t index,
+                       JobState* state, CudaStream stream) {
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
   const SplitFormat f = SplitFormatOf(shape.element);
   const uint32_t chunks = SplitChunks(shape.elements());
   CheckEntriesKernel<<<1, 1, 0, s>>>(f, shape.elements(), chunks, length, scratch.frame, scratch.offsets, index, state);
-  DecodeKernel<<<chunks, kThreads, 0, s>>>(f, shape.elements(), scratch.frame, scratch.offsets, scratch.dense, index, state);
+  DecodeKernel<<<chunks, kThreads, 0, s>>>(f, shape.elements(), scratch.frame, scratch.offsets, scratch.dense, index,
+                                           state);
 }
 
 }  // namespace kvasir::cuda

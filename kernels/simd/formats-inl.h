@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vector twins of number_formats.h for bf16 and fp16, two elements a 32-bit lane: the even one in the low half. Included
-// once for each target by the bodies (the guard toggles, see Highway's foreach_target.h).
+// Vector twins of number_formats.h for bf16 and fp16, two elements a 32-bit lane: the even one in the low half.
+// Included once for each target by the bodies (the guard toggles, see Highway's foreach_target.h).
 #if defined(KVASIR_SIMD_FORMATS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef KVASIR_SIMD_FORMATS_INL_H_
 #undef KVASIR_SIMD_FORMATS_INL_H_
@@ -70,7 +70,8 @@ HWY_INLINE VecU32 HalfTowards(VecF32 v) {
   return hn::Add(nearest, hn::IfThenElseZero(wrong, hn::IfThenElse(negative, up, down)));
 }
 
-/// bf16 pairs. Both formats: Even and Odd to float, Join back with rounding, and the greatest magnitude Q:int takes as it is.
+/// bf16 pairs. Both formats: Even and Odd to float, Join back with rounding, and the greatest magnitude Q:int takes as
+/// it is.
 struct Bf16Pairs {
   static constexpr int16_t kLargest = 0x477F;  // 65280, the greatest bf16 that is no more than 65504
   static HWY_INLINE VecF32 Even(VecU32 x) { return FloatOf(hn::ShiftLeft<16>(x)); }
@@ -85,8 +86,8 @@ struct Bf16Pairs {
 };
 
 #if HWY_TARGET <= HWY_AVX3 && (HWY_COMPILER_GCC || HWY_COMPILER_CLANG)
-/// bf16 pairs where the CPU rounds to bf16 itself (AVX512_BF16). The instruction takes denormals as zero, which decode never
-/// makes: every value is a multiple of 2^-24. Highway 1.0 has no name for it, hence the assembly.
+/// bf16 pairs where the CPU rounds to bf16 itself (AVX512_BF16). The instruction takes denormals as zero, which decode
+/// never makes: every value is a multiple of 2^-24. Highway 1.0 has no name for it, hence the assembly.
 struct Bf16PairsByCpu : Bf16Pairs {
   static HWY_INLINE VecU32 Join(VecF32 even, VecF32 odd) {
     __m512i joined;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Q:int | P:bits in SIMD, for bf16 and fp16 where head dims (and groups of axis tok) are multiples of 32; else the caller runs the
-// reference. Same bits as q_int.h: the same float operations in the same order, on two elements a 32-bit lane.
+// Q:int | P:bits in SIMD, for bf16 and fp16 where head dims (and groups of axis tok) are multiples of 32; else the
+// caller runs the reference. Same bits as q_int.h: the same float operations in the same order, on two elements a
+// 32-bit lane.
 //
-// Encode takes a tile of tokens at a time, small enough to stay in the first cache: least and greatest of each group in the
-// integer order of the format (sign and magnitude folded to two's complement); parameters of all groups of the tile, a
-// vector at a time; codes of each row, packed. A tile with a NaN, an infinity or a value beyond 65504 shows it in its least or
-// greatest, and goes through the reference.
+// Encode takes a tile of tokens at a time, small enough to stay in the first cache: least and greatest of each group in
+// the integer order of the format (sign and magnitude folded to two's complement); parameters of all groups of the
+// tile, a vector at a time; codes of each row, packed. A tile with a NaN, an infinity or a value beyond 65504 shows it
+// in its least or greatest, and goes through the reference.
 #include "kernels/simd/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -61,7 +62,8 @@ void ChannelRanges(const IntFrame& f, const uint8_t* in, const IntTile& t) {
   const uint32_t n = static_cast<uint32_t>(hn::Lanes(Lanes16()));
   const uint64_t row_bytes = 2 * uint64_t{f.shape.dim};
   uint32_t c = 0;
-  for (; c + 4 * n <= f.shape.dim; c += 4 * n) ChannelRange<4>(in + 2 * c, t.rows, row_bytes, t.least + c, t.greatest + c);
+  for (; c + 4 * n <= f.shape.dim; c += 4 * n)
+    ChannelRange<4>(in + 2 * c, t.rows, row_bytes, t.least + c, t.greatest + c);
   for (; c < f.shape.dim; c += n) ChannelRange<1>(in + 2 * c, t.rows, row_bytes, t.least + c, t.greatest + c);
 }
 
@@ -76,12 +78,13 @@ HWY_INLINE Vec16 LeastOfBlock(Vec16 v) {
 
 /// Least lane of `lo` and greatest of `hi` at once: complemented, the greatest is the least.
 HWY_INLINE void ReduceRange(Vec16 lo, Vec16 hi, int16_t& least, int16_t& greatest) {
-  const Lanes16 d;
   const Vec16 not_hi = hn::Not(hi);
-#if HWY_TARGET == HWY_SSE4
+#if HWY_TARGET != HWY_AVX2 && HWY_TARGET != HWY_AVX3
+  static_assert(hn::MaxLanes(Lanes16()) == 8, "one block: a wider target takes the other branch");
   least = hn::GetLane(LeastOfBlock(lo));
   greatest = static_cast<int16_t>(~hn::GetLane(LeastOfBlock(not_hi)));
 #else
+  const Lanes16 d;
   const Vec16 halves = hn::Min(hn::ConcatLowerLower(d, not_hi, lo), hn::ConcatUpperUpper(d, not_hi, lo));
   const Vec16 blocks = LeastOfBlock(halves);
   constexpr size_t kHalf = hn::MaxLanes(Lanes16()) / 2;
@@ -136,7 +139,8 @@ HWY_INLINE VecU32 ChooseHalf(bool symmetric, float steps, VecF32 least, VecF32 g
   return scale16;
 }
 
-/// Parameters of all groups of a tile from their ranges. False, nothing usable, when a group is beyond the format's reach.
+/// Parameters of all groups of a tile from their ranges. False, nothing usable, when a group is beyond the format's
+/// reach.
 template <class Pairs>
 HWY_INLINE bool ChooseParameters(const IntFrame& f, const IntTile& t) {
   const Lanes16 d;
@@ -303,8 +307,8 @@ HWY_INLINE void DecodeStep(Vec32 middle, const uint8_t* codes, VecF32 even_zero,
 
 /// Elements of all rows of a tile from codes `codes_stride` bytes apart.
 template <class Pairs, uint32_t kWidth, bool kStream>
-HWY_INLINE void DecodeRows(const IntFrame& f, Vec32 middle, const uint8_t* codes, uint64_t codes_stride, const IntTile& t,
-                           uint8_t* out) {
+HWY_INLINE void DecodeRows(const IntFrame& f, Vec32 middle, const uint8_t* codes, uint64_t codes_stride,
+                           const IntTile& t, uint8_t* out) {
   const LanesF32 df;
   const uint32_t n = static_cast<uint32_t>(hn::Lanes(Lanes16())), dim = f.shape.dim, rows = t.rows, group = f.group;
   uint32_t i = 0;
@@ -360,10 +364,14 @@ void EncodeFrame(const IntFrame& f, const uint8_t* dense, uint8_t* frame, std::v
                  Destination destination) {
   ForEachTile(f, scratch, [&](const IntTile& t, uint64_t at) {
     switch (f.spec.bits) {
-      case 8: return EncodeTile<Pairs, 8>(f, dense + at, t, frame, destination);
-      case 4: return EncodeTile<Pairs, 4>(f, dense + at, t, frame, destination);
-      case 3: return EncodeTile<Pairs, 3>(f, dense + at, t, frame, destination);
-      default: return EncodeTile<Pairs, 2>(f, dense + at, t, frame, destination);
+      case 8:
+        return EncodeTile<Pairs, 8>(f, dense + at, t, frame, destination);
+      case 4:
+        return EncodeTile<Pairs, 4>(f, dense + at, t, frame, destination);
+      case 3:
+        return EncodeTile<Pairs, 3>(f, dense + at, t, frame, destination);
+      default:
+        return EncodeTile<Pairs, 2>(f, dense + at, t, frame, destination);
     }
   });
 }
@@ -372,10 +380,14 @@ template <class Pairs, bool kStream>
 void DecodeFrame(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std::vector<std::byte>& scratch) {
   ForEachTile(f, scratch, [&](const IntTile& t, uint64_t at) {
     switch (f.spec.bits) {
-      case 8: return DecodeTile<Pairs, 8, kStream>(f, frame, t, dense + at);
-      case 4: return DecodeTile<Pairs, 4, kStream>(f, frame, t, dense + at);
-      case 3: return DecodeTile<Pairs, 3, kStream>(f, frame, t, dense + at);
-      default: return DecodeTile<Pairs, 2, kStream>(f, frame, t, dense + at);
+      case 8:
+        return DecodeTile<Pairs, 8, kStream>(f, frame, t, dense + at);
+      case 4:
+        return DecodeTile<Pairs, 4, kStream>(f, frame, t, dense + at);
+      case 3:
+        return DecodeTile<Pairs, 3, kStream>(f, frame, t, dense + at);
+      default:
+        return DecodeTile<Pairs, 2, kStream>(f, frame, t, dense + at);
     }
   });
 }
@@ -392,8 +404,8 @@ template <class Pairs>
 void DecodeTo(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std::vector<std::byte>& scratch,
               Destination destination) {
   const bool aligned = reinterpret_cast<uintptr_t>(dense) % 64 == 0;  // and so are the rows: multiples of 64 bytes
-  destination == Destination::kMemory && aligned ? DecodeFrame<Pairs, true>(f, frame, dense, scratch)
-                                                 : DecodeFrame<Pairs, false>(f, frame, dense, scratch);
+  destination == Destination::kMemory&& aligned ? DecodeFrame<Pairs, true>(f, frame, dense, scratch)
+                                                : DecodeFrame<Pairs, false>(f, frame, dense, scratch);
 }
 
 bool DecodeAny(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std::vector<std::byte>& scratch,

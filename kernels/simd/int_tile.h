@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tile of Q:int: the stretch of tokens that the SIMD bodies take at a time, its working memory, and its way through the
-// reference. Plain C++, the same for every target.
+// A tile of Q:int: the stretch of tokens that the SIMD bodies take at a time, its working memory, and its way through
+// the reference. Plain C++, the same for every target.
 #pragma once
 
 #include <cstdint>
@@ -10,22 +10,22 @@
 
 namespace kvasir::simd {
 
-inline constexpr uint32_t kLanesMax = 32;         // elements a step takes
-inline constexpr uint32_t kTileParameters = 32;   // wished for, axis tok
-inline constexpr uint32_t kCodesAhead = 2048;     // bytes of codes asked for ahead of use
+inline constexpr uint32_t kLanesMax = 32;        // elements a step takes
+inline constexpr uint32_t kTileParameters = 32;  // wished for, axis tok
+inline constexpr uint32_t kCodesAhead = 2048;    // bytes of codes asked for ahead of use
 
 /// A stretch of tokens of one head, and working memory for it.
 struct IntTile {
   uint32_t head = 0, token = 0, rows = 0;
-  uint32_t parameters = 0;            ///< groups of the tile
-  int16_t* least = nullptr;           ///< [parameters], in integer order; like all arrays here padded to kLanesMax
+  uint32_t parameters = 0;   ///< groups of the tile
+  int16_t* least = nullptr;  ///< [parameters], in integer order; like all arrays here padded to kLanesMax
   int16_t* greatest = nullptr;
-  float* zero = nullptr;              ///< [parameters], even ones then odd ones within each step
-  float* other = nullptr;             ///< 1 / scale (encode) or scale (decode)
+  float* zero = nullptr;   ///< [parameters], even ones then odd ones within each step
+  float* other = nullptr;  ///< 1 / scale (encode) or scale (decode)
   uint8_t* scale16 = nullptr;
   uint8_t* zero16 = nullptr;
-  uint8_t* codes = nullptr;           ///< [rows][dim]
-  uint8_t* packed = nullptr;          ///< [rows][row_bytes]: rows on their way past the caches
+  uint8_t* codes = nullptr;   ///< [rows][dim]
+  uint8_t* packed = nullptr;  ///< [rows][row_bytes]: rows on their way past the caches
 };
 
 inline uint32_t TileRows(const IntFrame& f) {

@@ -98,7 +98,8 @@ bool EncodeChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& c
   return true;
 }
 
-/// The values whose low and high bytes these are, in order. Interleaving works within 128-bit blocks; the rest orders the blocks.
+/// The values whose low and high bytes these are, in order. Interleaving works within 128-bit blocks; the rest orders
+/// the blocks.
 HWY_INLINE void Interleave(VecFull8 low, VecFull8 high, VecFull8& first, VecFull8& second) {
   const LanesFull8 d;
   const VecFull8 l = hn::InterleaveLower(d, low, high), u = hn::InterleaveUpper(d, low, high);

@@ -2,7 +2,8 @@
 // P:bits. Codes of 8, 4, 3 or 2 bits packed row by row. Each row begins on a byte, the first code in the lowest bits.
 //
 //   8 bits  one byte a code                4 bits  code 2i in the low nibble of byte i, code 2i+1 in the high one
-//   2 bits  code 4i+j at bit 2j of byte i  3 bits  the low two bits of all codes as above, then the high bits, eight a byte
+//   2 bits  code 4i+j at bit 2j of byte i  3 bits  the low two bits of all codes as above, then the high bits, eight a
+//   byte
 //
 // Unused bits of a row's last byte are zero. Bodies for the CPU reference and for CUDA, one byte or code at a time.
 #pragma once
@@ -16,17 +17,22 @@ namespace kvasir {
 /// Bytes of a row of `count` codes.
 KVASIR_HD constexpr uint64_t PackedRowBytes(uint32_t bits, uint64_t count) {
   switch (bits) {
-    case 8: return count;
-    case 4: return (count + 1) / 2;
-    case 3: return (count + 3) / 4 + (count + 7) / 8;
-    default: return (count + 3) / 4;
+    case 8:
+      return count;
+    case 4:
+      return (count + 1) / 2;
+    case 3:
+      return (count + 3) / 4 + (count + 7) / 8;
+    default:
+      return (count + 3) / 4;
   }
 }
 
 namespace detail {
 
 /// Byte `index` of a plane that holds `width` bits of each code, from bit `shift` of the code on.
-KVASIR_HD inline uint8_t PlaneByte(const uint8_t* codes, uint32_t count, uint32_t width, uint32_t shift, uint32_t index) {
+KVASIR_HD inline uint8_t PlaneByte(const uint8_t* codes, uint32_t count, uint32_t width, uint32_t shift,
+                                   uint32_t index) {
   const uint32_t per_byte = 8 / width;
   const uint32_t mask = (1u << width) - 1;
   uint32_t byte = 0;

@@ -22,8 +22,8 @@ class RawCoder final : public FrameCoder {
     return shape.bytes();
   }
 
-  Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
-                      std::vector<std::byte>&, Destination destination) const override {
+  Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense, std::vector<std::byte>&,
+                      Destination destination) const override {
     if (frame.size() != shape.bytes()) {
       return Error{ErrorCode::kDataLoss, "raw frame has " + std::to_string(frame.size()) + " bytes, its shape needs " +
                                              std::to_string(shape.bytes())};

@@ -10,7 +10,8 @@
 namespace kvasir {
 namespace {
 
-// Chunks between the one at hand and the one asked for: a chunk has two short streams, which the CPU's own prefetching misses.
+// Chunks between the one at hand and the one asked for: a chunk has two short streams, which the CPU's own prefetching
+// misses.
 constexpr uint32_t kChunksAhead = 2;
 constexpr uint32_t kTailBytesAhead = 256;  // what the escapes of a frame usually take
 
@@ -30,7 +31,8 @@ struct SplitFrame {
   }
   uint64_t tails_at() const { return fixed_at(chunks - 1) + f.fixed_bytes(count(chunks - 1)); }
   uint64_t max_bytes() const {
-    return tails_at() + uint64_t{chunks - 1} * f.stored_tail_bytes(kSplitChunk) + f.stored_tail_bytes(count(chunks - 1));
+    return tails_at() + uint64_t{chunks - 1} * f.stored_tail_bytes(kSplitChunk) +
+           f.stored_tail_bytes(count(chunks - 1));
   }
 
   const SplitFormat f;
@@ -64,7 +66,8 @@ Result<bool> CheckEntries(const SplitFrame& s, std::span<const uint8_t> frame) {
 }
 
 /// Escapes must ascend, lie in the chunk, and be exponents.
-Result<bool> CheckEscapes(const SplitFormat& f, uint32_t index, const SplitChunk& chunk, const uint8_t* tail, uint32_t count) {
+Result<bool> CheckEscapes(const SplitFormat& f, uint32_t index, const SplitChunk& chunk, const uint8_t* tail,
+                          uint32_t count) {
   uint32_t next = 0;  // the least position allowed
   for (uint32_t i = 0; i < chunk.escapes; ++i, tail += kSplitEscapeBytes) {
     const uint32_t position = Load16(tail);
@@ -110,10 +113,11 @@ class SplitExpCoder final : public FrameCoder {
     return static_cast<uint64_t>(tail - out);
   }
 
-  Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
-                      std::vector<std::byte>&, Destination destination) const override {
+  Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense, std::vector<std::byte>&,
+                      Destination destination) const override {
     const SplitFrame s(SplitFormatOf(shape.element), shape.elements());
-    Prefetch(frame.data(), std::min<uint64_t>(frame.size(), s.fixed_at(0) + kChunksAhead * s.f.fixed_bytes(kSplitChunk)));
+    Prefetch(frame.data(),
+             std::min<uint64_t>(frame.size(), s.fixed_at(0) + kChunksAhead * s.f.fixed_bytes(kSplitChunk)));
     Prefetch(frame.data() + std::min<uint64_t>(frame.size(), s.tails_at()), kTailBytesAhead);
     if (Result<bool> checked = CheckEntries(s, frame); !checked.ok()) return checked;
     const uint8_t* tail = frame.data() + s.tails_at();

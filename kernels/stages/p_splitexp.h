@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// P:splitexp. Lossless bf16 and fp16: sign and mantissa as they are, the exponent as a short code in a window below a top
-// chosen from the data (after SplitZip, arXiv 2605.01708). Self-contained; about 12 of 16 bits on bf16, 14 on fp16.
+// P:splitexp. Lossless bf16 and fp16: sign and mantissa as they are, the exponent as a short code in a window below a
+// top chosen from the data (after SplitZip, arXiv 2605.01708). Self-contained; about 12 of 16 bits on bf16, 14 on fp16.
 //
 // A frame is cut into chunks of 1,024 values (the last may be shorter):
 //   entries[chunks] of 4 bytes | fixed parts, chunk after chunk | tails, chunk after chunk
 //   entry   u8 top, u8 mode, u16 escapes
-//   mode 0  code c of exponent e: c = min(max(top - e, 0), L), read back as 0 when c = L, else max(top - c, 0), where L = 15
+//   mode 0  code c of exponent e: c = min(max(top - e, 0), L), read back as 0 when c = L, else max(top - c, 0), where L
+//   = 15
 //           (bf16) or 7 (fp16). Values read back wrong are escapes; tail: {u16 position, u8 exponent} each, ascending
 //   mode 1  stored: c = low bits of e; tail: the high bits of all e, packed (4 a value for bf16, 2 for fp16)
 //   fixed   bf16: bytes {sign, mantissa}, then 4-bit codes
 //           fp16: bytes {low mantissa}, then nibbles {sign, mantissa 9..8, code bit 0}, then 2 bits {code bits 2..1}
-// packed as in p_bits.h. The top is the greatest exponent where at most kSplitFewEscapes values then escape; else the top
-// with the fewest escapes, the higher of equals; stored when the escapes would be as long as the stored tail.
+// packed as in p_bits.h. The top is the greatest exponent where at most kSplitFewEscapes values then escape; else the
+// top with the fewest escapes, the higher of equals; stored when the escapes would be as long as the stored tail.
 #pragma once
 
 #include <cstdint>
@@ -22,25 +23,25 @@
 
 namespace kvasir {
 
-inline constexpr uint32_t kSplitChunk = 1024;      ///< values
+inline constexpr uint32_t kSplitChunk = 1024;  ///< values
 inline constexpr uint32_t kSplitEntryBytes = 4;
 inline constexpr uint32_t kSplitEscapeBytes = 3;
-inline constexpr uint32_t kSplitFewEscapes = 16;   ///< more of them and the histogram is asked
+inline constexpr uint32_t kSplitFewEscapes = 16;  ///< more of them and the histogram is asked
 
 /// One entry, unpacked.
 struct SplitChunk {
   uint8_t top = 0;
-  uint8_t mode = 0;       ///< 0 = window, 1 = stored
-  uint16_t escapes = 0;   ///< 0 when stored
+  uint8_t mode = 0;      ///< 0 = window, 1 = stored
+  uint16_t escapes = 0;  ///< 0 when stored
 };
 
 /// What differs between bf16 and fp16.
 struct SplitFormat {
-  bool half = false;           ///< fp16, else bf16
+  bool half = false;  ///< fp16, else bf16
   uint32_t code_bits = 4;
   uint32_t exponent_max = 255;
-  KVASIR_HD uint32_t last() const { return (1u << code_bits) - 1; }           ///< L
-  KVASIR_HD uint32_t tail_bits() const { return half ? 2 : 4; }               ///< a stored exponent's high bits
+  KVASIR_HD uint32_t last() const { return (1u << code_bits) - 1; }  ///< L
+  KVASIR_HD uint32_t tail_bits() const { return half ? 2 : 4; }      ///< a stored exponent's high bits
   KVASIR_HD uint32_t fixed_bytes(uint32_t count) const {
     return count + (count + 1) / 2 + (half ? (count + 3) / 4 : 0);
   }
@@ -117,15 +118,16 @@ KVASIR_HD inline uint16_t SplitElement(const SplitFormat& f, const SplitChunk& c
                                        const uint8_t* tail, uint32_t count, uint32_t i) {
   const SplitPieces p = LoadPieces(f, fixed, count, i);
   const uint32_t code = SplitCode(f, p);
-  const uint32_t exponent = chunk.mode == 0
-                                ? WindowExponent(f, chunk.top, code)
-                                : code | static_cast<uint32_t>(UnpackedCode(f.tail_bits(), tail, count, i)) << f.code_bits;
+  const uint32_t exponent = chunk.mode == 0 ? WindowExponent(f, chunk.top, code)
+                                            : code | static_cast<uint32_t>(UnpackedCode(f.tail_bits(), tail, count, i))
+                                                         << f.code_bits;
   return JoinValue(f, p, exponent);
 }
 
 /// Replaces the exponent of a value.
 KVASIR_HD inline uint16_t WithExponent(const SplitFormat& f, uint16_t x, uint32_t exponent) {
-  return f.half ? static_cast<uint16_t>((x & 0x83FF) | exponent << 10) : static_cast<uint16_t>((x & 0x807F) | exponent << 7);
+  return f.half ? static_cast<uint16_t>((x & 0x83FF) | exponent << 10)
+                : static_cast<uint16_t>((x & 0x807F) | exponent << 7);
 }
 
 /// The entry for a chunk whose exponents have this histogram of f.exponent_max + 1 counts.

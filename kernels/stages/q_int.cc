@@ -41,8 +41,8 @@ class IntCoder final : public FrameCoder {
   Result<bool> Check(const FrameShape&) const override { return true; }
   uint64_t MaxFrameBytes(const FrameShape& shape) const override { return LayOutIntFrame(spec_, shape).frame_bytes; }
 
-  uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out,
-                  std::vector<std::byte>& scratch, Destination destination) const override {
+  uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
+                  Destination destination) const override {
     const IntFrame f = LayOutIntFrame(spec_, shape);
     if (!simd::EncodeIntFrame(f, dense, out, scratch, destination)) {
       const uint64_t bytes = uint64_t{shape.tokens} * shape.dim;
@@ -64,7 +64,8 @@ class IntCoder final : public FrameCoder {
         return Error{ErrorCode::kDataLoss, "int frame: the parameter at byte " + std::to_string(at) + " is not finite"};
       }
     }
-    if (!simd::DecodeIntFrame(f, frame.data(), dense, scratch, destination)) DecodeIntFrameReference(f, frame.data(), dense);
+    if (!simd::DecodeIntFrame(f, frame.data(), dense, scratch, destination))
+      DecodeIntFrameReference(f, frame.data(), dense);
     return true;
   }
 

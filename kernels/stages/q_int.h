@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Q:int. Uniform integer quantisation of groups, with fp16 parameters (KIVI, arXiv 2402.02750). CPU reference and CUDA body.
+// Q:int. Uniform integer quantisation of groups, with fp16 parameters (KIVI, arXiv 2402.02750). CPU reference and CUDA
+// body.
 //
-// A group is `group` tokens of one channel of one head (axis chan) or `group` channels of one token of one head (axis tok);
-// the last group of an axis may be shorter. All arithmetic is float32, each operation rounded once, half to even:
+// A group is `group` tokens of one channel of one head (axis chan) or `group` channels of one token of one head (axis
+// tok); the last group of an axis may be shorter. All arithmetic is float32, each operation rounded once, half to even:
 //   input   x: NaN counts as 0; beyond +-65504 (the largest fp16) counts as +-65504
 //   asym    z = min x, down to fp16;  s = (max x - z) / (2^b - 1), up to fp16;  code = round((x - z) * (1 / s))
 //   sym     z = 0;  s = max|x| / (2^(b-1) - 1), up to fp16;                     code = round(x * (1 / s)) + 2^(b-1)
 //   decode  x = (code [- 2^(b-1)]) * s + z, rounded to the element type
-// s and z in the codes' formula are the stored fp16 values read back. Rounded outwards, they span the group: no code leaves its
-// range, nothing is clipped, the error is at most half a step. s is 0 only where all values are equal: then the code is 0
-// (sym: 2^(b-1)). Max and min do not depend on order; a minimum of -0 is stored as +0. A code has at most 8 bits and s has
-// 11, so the product of decode is exact: with or without a fused multiply-add the sum is the same.
+// s and z in the codes' formula are the stored fp16 values read back. Rounded outwards, they span the group: no code
+// leaves its range, nothing is clipped, the error is at most half a step. s is 0 only where all values are equal: then
+// the code is 0 (sym: 2^(b-1)). Max and min do not depend on order; a minimum of -0 is stored as +0. A code has at most
+// 8 bits and s has 11, so the product of decode is exact: with or without a fused multiply-add the sum is the same.
 //
 // Frame: scales fp16[P] | zeros fp16[P] (asym only) | codes, packed rows of `dim` codes, [heads][tokens].
 //   chan: P = heads * ceil(tokens / group) * dim, as [heads][token group][channel]
@@ -28,9 +29,9 @@ namespace kvasir {
 
 /// The arguments of Q:int.
 struct IntSpec {
-  uint32_t bits = 8;         ///< 8, 4, 3 or 2
-  bool by_channel = false;   ///< axis chan; else tok
-  uint32_t group = 0;        ///< 0 = the whole axis
+  uint32_t bits = 8;        ///< 8, 4, 3 or 2
+  bool by_channel = false;  ///< axis chan; else tok
+  uint32_t group = 0;       ///< 0 = the whole axis
   bool symmetric = false;
 };
 
@@ -38,11 +39,11 @@ struct IntSpec {
 struct IntFrame {
   IntSpec spec;
   FrameShape shape;
-  uint32_t group = 0;        ///< as used: at least 1, at most the axis
-  uint32_t groups = 0;       ///< along the axis
-  uint64_t parameters = 0;   ///< P
-  uint64_t row_bytes = 0;    ///< one packed row of dim codes
-  uint64_t zeros_at = 0;     ///< byte offset; meaningless when symmetric
+  uint32_t group = 0;       ///< as used: at least 1, at most the axis
+  uint32_t groups = 0;      ///< along the axis
+  uint64_t parameters = 0;  ///< P
+  uint64_t row_bytes = 0;   ///< one packed row of dim codes
+  uint64_t zeros_at = 0;    ///< byte offset; meaningless when symmetric
   uint64_t codes_at = 0;
   uint64_t frame_bytes = 0;
 };
@@ -99,7 +100,8 @@ KVASIR_HD inline IntParameters ChooseIntParameters(const IntSpec& spec, float le
   return p;
 }
 
-/// `x` is an IntInput of the group. The sum with 2^23 rounds to an integer, half to even, and leaves the code in the low bits.
+/// `x` is an IntInput of the group. The sum with 2^23 rounds to an integer, half to even, and leaves the code in the
+/// low bits.
 KVASIR_HD inline uint8_t IntCode(const IntSpec& spec, const IntParameters& p, float x) {
   const float middle = spec.symmetric ? static_cast<float>(1 << (spec.bits - 1)) : 0.0f;
   const float v = (x - p.zero) * p.inverse;

@@ -32,8 +32,8 @@ class FrameCoder {
   virtual Result<bool> Check(const FrameShape& shape) const = 0;
   virtual uint64_t MaxFrameBytes(const FrameShape& shape) const = 0;
   /// Returns the bytes written, at most MaxFrameBytes.
-  virtual uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out,
-                          std::vector<std::byte>& scratch, Destination destination) const = 0;
+  virtual uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
+                          Destination destination) const = 0;
   /// kDataLoss for bytes Encode cannot have written; `dense` is then unspecified, nothing outside it was touched.
   virtual Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
                               std::vector<std::byte>& scratch, Destination destination) const = 0;

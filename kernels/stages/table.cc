@@ -9,7 +9,8 @@ namespace {
 
 constexpr Stage kTable[] = {
     {{"Q", "int", "int(bits,axis[,group[,sym|asym]])",
-      "Uniform integers of 8, 4, 3 or 2 bits with fp16 scale (and zero) for each group of tokens (chan) or channels (tok) "
+      "Uniform integers of 8, 4, 3 or 2 bits with fp16 scale (and zero) for each group of tokens (chan) or channels "
+      "(tok) "
       "(KIVI, arXiv 2402.02750)"},
      StageRole::kQuantiser,
      MakeInt},
@@ -17,7 +18,8 @@ constexpr Stage kTable[] = {
      StageRole::kPacker,
      MakeBits},
     {{"P", "splitexp", "splitexp",
-      "Lossless for bf16 and fp16: sign and mantissa as they are, the exponent as a short code in a window chosen from the data "
+      "Lossless for bf16 and fp16: sign and mantissa as they are, the exponent as a short code in a window chosen from "
+      "the data "
       "(SplitZip, arXiv 2605.01708)"},
      StageRole::kCoder,
      MakeSplitExp},

@@ -31,7 +31,8 @@ double Median(std::vector<double> values) {
 
 }  // namespace
 
-Ratios MeasurePairs(const PairOptions& options, const std::function<void()>& reference, const std::function<void()>& ours) {
+Ratios MeasurePairs(const PairOptions& options, const std::function<void()>& reference,
+                    const std::function<void()>& ours) {
   reference();
   ours();
   std::vector<double> ratios, our_times, reference_times;
@@ -46,8 +47,9 @@ Ratios MeasurePairs(const PairOptions& options, const std::function<void()>& ref
 
 bool Report(const Goal& goal, const Ratios& r) {
   const bool ok = goal.smaller_is_better ? r.median <= goal.must : r.median >= goal.must;
-  std::printf("{\"goal\":\"%s\",\"what\":\"%s\",\"ratio\":%.4g,\"must\":%g,\"moonshot\":%g,\"spread\":[%.4g,%.4g],\"ok\":%s}\n",
-              goal.goal.c_str(), goal.what.c_str(), r.median, goal.must, goal.moonshot, r.low, r.high, ok ? "true" : "false");
+  std::printf(
+      "{\"goal\":\"%s\",\"what\":\"%s\",\"ratio\":%.4g,\"must\":%g,\"moonshot\":%g,\"spread\":[%.4g,%.4g],\"ok\":%s}\n",
+      goal.goal.c_str(), goal.what.c_str(), r.median, goal.must, goal.moonshot, r.low, r.high, ok ? "true" : "false");
   std::fflush(stdout);
   return ok;
 }

@@ -10,15 +10,15 @@ namespace kvasir::bench {
 
 /// Where a result stands against its goal.
 struct Goal {
-  std::string goal;        ///< "C1"
-  std::string what;        ///< "encode"
+  std::string goal;  ///< "C1"
+  std::string what;  ///< "encode"
   double must = 0;
   double moonshot = 0;
   bool smaller_is_better = false;
 };
 
 struct PairOptions {
-  int rounds = 9;          ///< at least 7 for a result that counts
+  int rounds = 9;  ///< at least 7 for a result that counts
 };
 
 /// Median and spread of reference time / our time, by the CPU time of this thread.
@@ -28,7 +28,8 @@ struct Ratios {
 };
 
 /// Runs both once to warm up, then alternates them.
-Ratios MeasurePairs(const PairOptions& options, const std::function<void()>& reference, const std::function<void()>& ours);
+Ratios MeasurePairs(const PairOptions& options, const std::function<void()>& reference,
+                    const std::function<void()>& ours);
 
 /// One JSON line on stdout. Answers whether the must holds.
 bool Report(const Goal& goal, const Ratios& ratios);

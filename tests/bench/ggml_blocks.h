@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reference of goal C3: rows in the published block layouts Q4_0 and Q8_0 of ggml (blocks of 32 values, one fp16 scale;
-// Q4_0: 16 bytes, value i in the low nibble of byte i, value i + 16 in the high one, code 8 is zero; Q8_0: 32 signed bytes).
-// Plain C at -O3 and AVX2. `count` is a multiple of 32; `values` are float32, as ggml's row functions take and give them.
+// The reference of goal C3: rows in the published block layouts Q4_0 and Q8_0 of ggml (blocks of 32 values, one fp16
+// scale; Q4_0: 16 bytes, value i in the low nibble of byte i, value i + 16 in the high one, code 8 is zero; Q8_0: 32
+// signed bytes). Plain C at -O3 and AVX2. `count` is a multiple of 32; `values` are float32, as ggml's row functions
+// take and give them.
 #pragma once
 
 #include <cstddef>

@@ -66,7 +66,8 @@ TEST(CodecSpec, RefusalsNamePositionAndCure) {
     ASSERT_FALSE(codec.ok()) << c.spec;
     EXPECT_EQ(codec.error().code, ErrorCode::kInvalidArgument);
     const std::string& message = codec.error().message;
-    EXPECT_NE(message.find("position " + std::to_string(c.position) + ":"), std::string::npos) << c.spec << ": " << message;
+    EXPECT_NE(message.find("position " + std::to_string(c.position) + ":"), std::string::npos)
+        << c.spec << ": " << message;
     EXPECT_NE(message.find(c.says), std::string::npos) << c.spec << ": " << message;
   }
 }
@@ -81,8 +82,8 @@ TEST(CodecSpec, TooLongIsRefused) {
 }
 
 TEST(CodecSpec, RandomSpecsNeverCrashAndAcceptedOnesAreFixedPoints) {
-  const char* pieces[] = {"k:", "v:", "Q:", "P:", "int", "bits", "raw", "splitexp", "(", ")", ",", "|", "8", "4", "chan", "tok",
-                          "sym", "asym", "32", "\x80", " "};
+  const char* pieces[] = {"k:", "v:", "Q:", "P:",   "int", "bits", "raw",  "splitexp", "(",    ")", ",",
+                          "|",  "8",  "4",  "chan", "tok", "sym",  "asym", "32",       "\x80", " "};
   auto rng = testing::Rng(4);
   for (int i = 0; i < 20000; ++i) {
     std::string spec;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: lossless codecs give back every bit, integer codecs give exactly what their formulas say, and no bytes, however
 // damaged, make a decoder leave its memory. Method: every fill and element type; integers against arithmetic in double,
-// rounded to float after each operation (exact, since double has more than twice the bits); flips and cuts of good frames.
+// rounded to float after each operation (exact, since double has more than twice the bits); flips and cuts of good
+// frames.
 #include <algorithm>
 #include <cmath>
 
@@ -64,8 +65,9 @@ TEST(Codec, SplitExpSizes) {
   const double raw = static_cast<double>(shape.bytes());
   EXPECT_LE(static_cast<double>(Encoded(*codec, KvTensor::kKey, shape, MakeFrame(shape, Fill::kGaussian, rng)).size()),
             0.755 * raw);
-  EXPECT_LE(static_cast<double>(Encoded(*codec, KvTensor::kKey, shape, MakeFrame(shape, Fill::kOutlierChannels, rng)).size()),
-            0.77 * raw);
+  EXPECT_LE(
+      static_cast<double>(Encoded(*codec, KvTensor::kKey, shape, MakeFrame(shape, Fill::kOutlierChannels, rng)).size()),
+      0.77 * raw);
   EXPECT_LE(static_cast<double>(Encoded(*codec, KvTensor::kKey, shape, MakeFrame(shape, Fill::kZeros, rng)).size()),
             0.755 * raw);
   EXPECT_LE(static_cast<double>(codec->MaxFrameBytes(KvTensor::kKey, shape)), 1.003 * raw);
@@ -214,7 +216,8 @@ TEST(Codec, DamagedFramesNeverLeadOutside) {
         if (kind == 1) frame.resize(frame.size() + 1 + rng() % 64);
         const bool resized = frame.size() != length;
         const uint64_t reach = kind == 2 ? std::min<uint64_t>(frame.size(), 32) : frame.size();
-        for (int flips = kind < 2 ? 0 : 3; flips > 0; --flips) frame[rng() % reach] ^= static_cast<std::byte>(1 + rng() % 255);
+        for (int flips = kind < 2 ? 0 : 3; flips > 0; --flips)
+          frame[rng() % reach] ^= static_cast<std::byte>(1 + rng() % 255);
         const auto back = Decoded(*codec, KvTensor::kKey, shape, frame);
         EXPECT_TRUE(back.ok() || back.error().code == ErrorCode::kDataLoss);
         EXPECT_FALSE(resized && back.ok());

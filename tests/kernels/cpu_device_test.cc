@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: what is packed from one paged cache and unpacked into another is the same, whatever the strides, page order, heads
-// and layers; jobs of a stream keep their order; wrong jobs and damaged bytes answer through JobDone and touch nothing.
-// Method: caches whose every element says where it is; NHD, HND, fused and latent layouts; random page tables.
+// Goal: what is packed from one paged cache and unpacked into another is the same, whatever the strides, page order,
+// heads and layers; jobs of a stream keep their order; wrong jobs and damaged bytes answer through JobDone and touch
+// nothing. Method: caches whose every element says where it is; NHD, HND, fused and latent layouts; random page tables.
 #include <algorithm>
 #include <atomic>
 #include <future>
@@ -31,8 +31,8 @@ TEST(CpuDevice, PacksAndUnpacksEveryLayout) {
         FillRandom(a, rng);
         FillRandom(b, rng);
         Engine before = b;
-        PartGeometry part{1, layout.layers - 1, layout.kv_heads > 1 ? 1u : 0u, layout.kv_heads > 1 ? layout.kv_heads - 1 : 1,
-                          32, 48};
+        PartGeometry part{
+            1, layout.layers - 1, layout.kv_heads > 1 ? 1u : 0u, layout.kv_heads > 1 ? layout.kv_heads - 1 : 1, 32, 48};
         for (const char* spec : {"raw", "splitexp"}) {
           const auto codec = testing::MustParse(spec);
           Packed packed;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the CUDA device writes and reads the bits of the CPU device. Method: the same jobs on both, over codecs, layouts and
-// fills; areas, directories and pages compared with ==; damage answered by kDataLoss. Where no device is, skipped by name.
+// Goal: the CUDA device writes and reads the bits of the CPU device. Method: the same jobs on both, over codecs,
+// layouts and fills; areas, directories and pages compared with ==; damage answered by kDataLoss. Where no device is,
+// skipped by name.
 #include "gtest/gtest.h"
 #include "tests/kernels/engine.h"
 #include "tests/kernels/frames.h"
@@ -42,9 +43,11 @@ TEST(CudaDevice, SameBitsAsTheCpu) {
   if (!cuda.ok()) GTEST_SKIP() << "no CUDA device: " << cuda.error().message;
   const auto cpu = MakeCpuDevice({});
   auto rng = Rng(40);
-  const char* specs[] = {"raw", "splitexp", "int(8,tok)", "k:int(4,chan,32)|v:int(4,tok,64)", "int(3,tok,50,sym)", "int(2,chan,0)"};
-  for (const KvLayout& layout : {KvLayout{3, 2, 128, 128, ElementType::kBfloat16}, KvLayout{2, 1, 576, 0, ElementType::kFloat16},
-                                 KvLayout{2, 3, 80, 48, ElementType::kBfloat16}}) {
+  const char* specs[] = {
+      "raw", "splitexp", "int(8,tok)", "k:int(4,chan,32)|v:int(4,tok,64)", "int(3,tok,50,sym)", "int(2,chan,0)"};
+  for (const KvLayout& layout :
+       {KvLayout{3, 2, 128, 128, ElementType::kBfloat16}, KvLayout{2, 1, 576, 0, ElementType::kFloat16},
+        KvLayout{2, 3, 80, 48, ElementType::kBfloat16}}) {
     for (const char* spec : specs) {
       for (const Fill fill : kAllFills) {
         SCOPED_TRACE(std::string(spec) + " fill " + std::to_string(static_cast<int>(fill)));
@@ -55,7 +58,8 @@ TEST(CudaDevice, SameBitsAsTheCpu) {
         Engine to_cpu = to;
         for (uint32_t l = 0; l < layout.layers; ++l) {  // the copy's pages lie in its own memory
           to_cpu.cache.layers[l].key = to_cpu.memory.data() + (to.cache.layers[l].key - to.memory.data());
-          if (!layout.latent()) to_cpu.cache.layers[l].value = to_cpu.memory.data() + (to.cache.layers[l].value - to.memory.data());
+          if (!layout.latent())
+            to_cpu.cache.layers[l].value = to_cpu.memory.data() + (to.cache.layers[l].value - to.memory.data());
         }
         const PartGeometry part{0, layout.layers, 0, layout.kv_heads, 16, 64};
         Packed packed_cpu, packed;

@@ -24,7 +24,8 @@ struct Engine {
   uint32_t page_count = 0;
 };
 
-inline Engine MakeEngine(const KvLayout& layout, Order order, uint32_t page_tokens, uint32_t tokens, std::mt19937_64& rng) {
+inline Engine MakeEngine(const KvLayout& layout, Order order, uint32_t page_tokens, uint32_t tokens,
+                         std::mt19937_64& rng) {
   Engine e;
   e.page_count = tokens / page_tokens + 3;
   const int64_t key_row = int64_t{layout.key_dim} * ElementBytes(layout.element);
@@ -95,14 +96,15 @@ struct Packed {
   std::vector<std::byte> area;
 };
 
-inline PackJob MakePack(const std::shared_ptr<const Codec>& codec, const Engine& e, const PartGeometry& part, Packed& packed) {
+inline PackJob MakePack(const std::shared_ptr<const Codec>& codec, const Engine& e, const PartGeometry& part,
+                        Packed& packed) {
   packed.area.assign(MaxFrameAreaBytes(*codec, e.cache.layout, part), std::byte{0xEE});
   packed.result.directory.assign(FrameCount(e.cache.layout, part), {});
   return {codec, &e.cache, e.pages, part, packed.area, &packed.result};
 }
 
 inline UnpackJob MakeUnpack(const std::shared_ptr<const Codec>& codec, const Engine& e, const PartGeometry& part,
-                     const Packed& packed) {
+                            const Packed& packed) {
   UnpackJob job;
   job.codec = codec;
   job.cache = &e.cache;

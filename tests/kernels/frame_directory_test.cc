@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no directory passes whose offsets could lead anywhere but to its own frames. Method: a good one, then each field
-// of each entry damaged; the message names entry and field.
+// Goal: no directory passes whose offsets could lead anywhere but to its own frames. Method: a good one, then each
+// field of each entry damaged; the message names entry and field.
 #include "kernels/frame_directory.h"
 
 #include "gtest/gtest.h"
@@ -27,7 +27,8 @@ TEST(FrameDirectory, EachDamagedFieldIsNamed) {
       Result<bool> checked = CheckDirectory(bad, kGoodArea);
       ASSERT_FALSE(checked.ok()) << i << " " << delta;
       EXPECT_EQ(checked.error().code, ErrorCode::kDataLoss);
-      EXPECT_NE(checked.error().message.find("entry " + std::to_string(i)), std::string::npos) << checked.error().message;
+      EXPECT_NE(checked.error().message.find("entry " + std::to_string(i)), std::string::npos)
+          << checked.error().message;
       EXPECT_NE(checked.error().message.find("offset"), std::string::npos) << checked.error().message;
     }
     for (const uint32_t delta : {16u, 0x40000000u, 0xFFFFFF00u}) {

@@ -20,8 +20,8 @@ inline const ElementType kAllElements[] = {ElementType::kFloat32, ElementType::k
 
 /// The kinds of data a frame may hold.
 enum class Fill { kGaussian, kOutlierChannels, kAnyBits, kConstant, kZeros, kTiny, kHuge };
-inline const Fill kAllFills[] = {Fill::kGaussian, Fill::kOutlierChannels, Fill::kAnyBits, Fill::kConstant,
-                                 Fill::kZeros,    Fill::kTiny,            Fill::kHuge};
+inline const Fill kAllFills[] = {
+    Fill::kGaussian, Fill::kOutlierChannels, Fill::kAnyBits, Fill::kConstant, Fill::kZeros, Fill::kTiny, Fill::kHuge};
 
 inline std::vector<std::byte> MakeFrame(const FrameShape& shape, Fill fill, std::mt19937_64& rng) {
   std::vector<std::byte> dense(shape.bytes());

@@ -25,8 +25,10 @@ std::vector<Format> Formats() {
   return {
       {"bf16", 16, 7, 127, true, BFloat16ToFloat, FloatToBFloat16},
       {"fp16", 16, 10, 15, true, Float16ToFloat, FloatToFloat16},
-      {"e4m3", 8, 3, 7, false, [](uint32_t c) { return Float8E4M3ToFloat(static_cast<uint8_t>(c)); }, FloatToFloat8E4M3},
-      {"e5m2", 8, 2, 15, true, [](uint32_t c) { return Float8E5M2ToFloat(static_cast<uint8_t>(c)); }, FloatToFloat8E5M2},
+      {"e4m3", 8, 3, 7, false, [](uint32_t c) { return Float8E4M3ToFloat(static_cast<uint8_t>(c)); },
+       FloatToFloat8E4M3},
+      {"e5m2", 8, 2, 15, true, [](uint32_t c) { return Float8E5M2ToFloat(static_cast<uint8_t>(c)); },
+       FloatToFloat8E5M2},
   };
 }
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: every SIMD body gives the bits of the reference, both ways, on every instruction set of this CPU.
-// Method: random shapes, specs and data; encoded frames and decoded elements compared with memcmp, one target after another.
+// Method: random shapes, specs and data; encoded frames and decoded elements compared with memcmp, one target after
+// another.
+#include "kernels/simd/targets.h"  // before Highway's own
+
 #include "gtest/gtest.h"
-#include "kernels/simd/targets.h"
 #include "hwy/targets.h"
 #include "kernels/simd/bodies.h"
 #include "tests/kernels/frames.h"
@@ -13,7 +15,8 @@ namespace {
 using testing::Fill;
 using testing::MakeFrame;
 
-/// Runs `body` once for each target that both this CPU and the build have, best first; the last is the reference itself.
+/// Runs `body` once for each target that both this CPU and the build have, best first; the last is the reference
+/// itself.
 template <class Body>
 void ForEachTarget(Body body) {
   int64_t left = hwy::SupportedTargets() & HWY_TARGETS;
@@ -56,14 +59,16 @@ TEST(SameBits, IntOverRandomShapes) {
     auto rng = testing::Rng(30);
     for (int i = 0; i < 400; ++i) {
       const uint32_t groups[] = {0, 32, 64, 96, 128, 7};
-      const IntSpec spec{std::vector<uint32_t>{8, 4, 3, 2}[rng() % 4], rng() % 2 == 0, groups[rng() % 6], rng() % 3 == 0};
+      const IntSpec spec{std::vector<uint32_t>{8, 4, 3, 2}[rng() % 4], rng() % 2 == 0, groups[rng() % 6],
+                         rng() % 3 == 0};
       const FrameShape shape{static_cast<uint32_t>(1 + rng() % 3), static_cast<uint32_t>(1 + rng() % 70),
                              static_cast<uint32_t>(32 * (1 + rng() % 7)),
                              rng() % 3 == 0 ? ElementType::kFloat16 : ElementType::kBfloat16};
       const Fill fill = testing::kAllFills[rng() % 7];
-      SCOPED_TRACE("bits " + std::to_string(spec.bits) + (spec.by_channel ? " chan " : " tok ") + std::to_string(spec.group) +
-                   (spec.symmetric ? " sym" : " asym") + " tokens " + std::to_string(shape.tokens) + " dim " +
-                   std::to_string(shape.dim) + " fill " + std::to_string(static_cast<int>(fill)));
+      SCOPED_TRACE("bits " + std::to_string(spec.bits) + (spec.by_channel ? " chan " : " tok ") +
+                   std::to_string(spec.group) + (spec.symmetric ? " sym" : " asym") + " tokens " +
+                   std::to_string(shape.tokens) + " dim " + std::to_string(shape.dim) + " fill " +
+                   std::to_string(static_cast<int>(fill)));
       ASSERT_NO_FATAL_FAILURE(CompareInt(spec, shape, MakeFrame(shape, fill, rng)));
     }
   });
@@ -79,8 +84,10 @@ TEST(SameBits, IntOverEveryElementPattern) {
         for (uint32_t i = 0; i < 65536; ++i) Store16(Bytes(dense) + 2 * i, i);
         for (const uint32_t bits : {8u, 3u}) {
           for (const bool symmetric : {false, true}) {
-            ASSERT_NO_FATAL_FAILURE(CompareInt({bits, true, 0, symmetric}, shape, dense)) << bits << symmetric << tokens;
-            ASSERT_NO_FATAL_FAILURE(CompareInt({bits, false, 32, symmetric}, shape, dense)) << bits << symmetric << tokens;
+            ASSERT_NO_FATAL_FAILURE(CompareInt({bits, true, 0, symmetric}, shape, dense))
+                << bits << symmetric << tokens;
+            ASSERT_NO_FATAL_FAILURE(CompareInt({bits, false, 32, symmetric}, shape, dense))
+                << bits << symmetric << tokens;
           }
         }
       }
@@ -117,7 +124,8 @@ TEST(SameBits, SplitExpChunks) {
       for (uint64_t n = rng() % 24; n > 0; --n) dense[rng() % dense.size()] = static_cast<std::byte>(rng());
       const uint32_t fixed_bytes = format.fixed_bytes(kSplitChunk), tail_bytes = format.stored_tail_bytes(kSplitChunk);
       std::vector<std::byte> fixed(fixed_bytes), tail(tail_bytes), got_fixed(fixed_bytes), got_tail(tail_bytes);
-      const SplitChunk expected = EncodeSplitChunkReference(format, Bytes(dense), kSplitChunk, Bytes(fixed), Bytes(tail));
+      const SplitChunk expected =
+          EncodeSplitChunkReference(format, Bytes(dense), kSplitChunk, Bytes(fixed), Bytes(tail));
       SplitChunk got;
       const Destination destination = rng() % 2 == 0 ? Destination::kCache : Destination::kMemory;
       if (simd::EncodeSplitChunk(Bytes(dense), Bytes(got_fixed), Bytes(got_tail), got, destination)) {
