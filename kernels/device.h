@@ -75,7 +75,7 @@ class DeviceEvent {
 class Device {
  public:
   virtual ~Device() = default;
-  virtual const std::string& name() const = 0;  ///< "cpu (AVX3_ZEN4, 2 threads)", "cuda:0 NVIDIA H200"
+  virtual const std::string& name() const = 0;  ///< "cpu (AVX3, 2 threads)", "cuda:0" and the card
   virtual MemoryKind memory() const = 0;
   virtual void Submit(PackJob job, Stream stream, JobDone done) = 0;
   virtual void Submit(UnpackJob job, Stream stream, JobDone done) = 0;
