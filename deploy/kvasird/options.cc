@@ -2,6 +2,8 @@
 // The flags of kvasird. Each has its default, its unit and its reason in the help, and nowhere else.
 #include "deploy/kvasird/options.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 
 #include "deploy/flag_types.h"
@@ -166,6 +168,11 @@ absl::Status CheckPlace(const Flags& flags, DaemonOptions* options) {
 }
 
 absl::Status CheckAddresses(const Flags& flags, DaemonOptions* options) {
+  // Now, before anything is opened: a number that is free would soon be some socket's.
+  if (options->ready_fd >= 0 && fcntl(options->ready_fd, F_GETFD) < 0) {
+    return absl::InvalidArgumentError(Cat("--ready-fd ", options->ready_fd, " is not an open descriptor: pass one, as in ",
+                                          options->ready_fd, ">ready.txt"));
+  }
   NodeOptions& node = options->node;
   if (node.id.empty() || node.id.size() > kMemberIdBytesMax) {
     return absl::InvalidArgumentError(Cat("--id must have 1 to ", kMemberIdBytesMax, " bytes"));

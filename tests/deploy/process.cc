@@ -52,7 +52,11 @@ pid_t Spawn(const std::vector<std::string>& words, int out, int err, int ready) 
   if (pid != 0) return pid;
   dup2(out, STDOUT_FILENO);
   dup2(err, STDERR_FILENO);
-  if (ready >= 0) dup2(ready, kReadyFd);
+  if (ready == kReadyFd) {
+    fcntl(ready, F_SETFD, 0);  // dup2 onto itself would leave it to be closed by exec
+  } else if (ready >= 0) {
+    dup2(ready, kReadyFd);
+  }
   const int nothing = open("/dev/null", O_RDONLY);
   dup2(nothing, STDIN_FILENO);
   execv(argv[0], argv.data());
