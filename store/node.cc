@@ -10,8 +10,6 @@
 
 namespace kvasir {
 
-const char kServerVersion[] = "0.1.0";
-
 namespace {
 
 absl::Status CheckOptions(const NodeOptions& options, const Member** self) {
@@ -149,7 +147,7 @@ void NodeImpl::OpenSession(HelloRequest request, std::string warning, Answer<Hel
   HelloReply reply;
   reply.credentials = NewSecret();
   reply.node_id = options_.id;
-  reply.server_version = kServerVersion;
+  reply.server_version = KVASIR_VERSION;
   reply.incarnation = incarnation_;
   reply.membership = options_.membership;
   reply.run_blocks = options_.run_blocks;
@@ -171,9 +169,17 @@ void NodeImpl::OpenSession(HelloRequest request, std::string warning, Answer<Hel
   counters_.Add(Counter::kSessionsOpened);
   for (auto& shard : shards_) {
     shard->OpenSession(reply.session, request.domain, request.ns, reply.credentials);
-    reply.data.insert(reply.data.end(), shard->addresses().begin(), shard->addresses().end());
   }
+  reply.data = DataAddresses();
   answer(std::move(reply));
+}
+
+std::vector<DataAddress> NodeImpl::DataAddresses() const {
+  std::vector<DataAddress> addresses;
+  for (const auto& shard : shards_) {
+    addresses.insert(addresses.end(), shard->addresses().begin(), shard->addresses().end());
+  }
+  return addresses;
 }
 
 /// Renews the session. Aborted when there is none, or the caller's epoch or shard is not ours.

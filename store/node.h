@@ -53,6 +53,8 @@ class Node : public StoreApi, public AdminApi {
   static absl::StatusOr<std::unique_ptr<Node>> Start(NodeOptions options);
   ~Node() override = default;  ///< drops sessions and listeners; durable parts stay, the rest is gone
   virtual const NodeOptions& options() const = 0;
+  /// Where its shards listen for data connections.
+  virtual std::vector<DataAddress> DataAddresses() const = 0;
   /// Reads the counters without waiting for a Loop. Sorted by name.
   virtual std::vector<std::pair<std::string, uint64_t>> Counters() const = 0;
 };

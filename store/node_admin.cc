@@ -91,7 +91,7 @@ void NodeImpl::Status(Answer<NodeStatus> answer) {
   gather->answer = std::move(answer);
   NodeStatus& s = gather->status;
   s.node_id = options_.id;
-  s.version = kServerVersion;
+  s.version = KVASIR_VERSION;
   s.state = draining_ ? "draining" : "serving";
   s.device = "cpu (" + std::to_string(options_.codec_threads) + " checking threads)";
   s.uptime = std::chrono::steady_clock::now() - started_;

@@ -19,8 +19,6 @@
 
 namespace kvasir {
 
-extern const char kServerVersion[];
-
 class NodeImpl : public Node {
  public:
   static constexpr Duration kSweep = std::chrono::milliseconds(500);       ///< how often sessions are looked over
@@ -42,6 +40,7 @@ class NodeImpl : public Node {
   void Drain(Duration wait, Answer<NodeStatus> answer) override;
 
   const NodeOptions& options() const override { return options_; }
+  std::vector<DataAddress> DataAddresses() const override;
   std::vector<std::pair<std::string, uint64_t>> Counters() const override { return counters_.Snapshot(); }
 
  private:

@@ -78,20 +78,14 @@ class TemporaryDirectory {
   const std::string path_;
 };
 
-std::string DataText(const NodeOptions& node) {
+std::string DataText(const Node& node) {
   std::vector<std::string> ways;
-  for (const std::string& transport : node.transports) {
-    const bool ports = transport == "tcp" && node.data_port != 0;
-    ways.push_back(transport != "tcp" ? transport
-                   : ports            ? Cat("tcp ", HostPort{node.data_host, node.data_port}.Text(),
-                                 node.shards > 1 ? Cat("-", node.data_port + node.shards - 1) : "")
-                                      : Cat("tcp ", node.data_host));
-  }
+  for (const DataAddress& at : node.DataAddresses()) ways.push_back(Cat(at.transport, " ", at.address));
   return Join(ways, ", ");
 }
 
 /// Tells whoever waits: the line on stdout, the port file, the descriptor.
-absl::Status Announce(const DaemonOptions& options, const std::string& control) {
+absl::Status Announce(const DaemonOptions& options, const Node& serving, const std::string& control) {
   const NodeOptions& node = options.node;
   if (!options.port_file.empty()) {
     const nlohmann::ordered_json facts = {{"id", node.id},
@@ -107,7 +101,7 @@ absl::Status Announce(const DaemonOptions& options, const std::string& control) 
   const std::string ssd =
       node.ssd.has_value() ? Cat(", ssd ", HumanBytes(node.ssd->bytes_max), " in ", node.ssd->directory) : "";
   std::printf("kvasird %s serving on %s, data %s, dram %s%s\n", node.id.c_str(), control.c_str(),
-              DataText(node).c_str(), HumanBytes(node.dram_bytes).c_str(), ssd.c_str());
+              DataText(serving).c_str(), HumanBytes(node.dram_bytes).c_str(), ssd.c_str());
   if (options.dev) {
     const std::string at = control == kDefaultControl ? "" : Cat(" --node ", control);
     std::printf(
@@ -168,7 +162,7 @@ absl::Status Serve(DaemonOptions options) {
   const auto control = server.Start();
   if (!control.ok()) return control.status();
   server.SetHealth(GrpcServer::Health::kReadiness, true);
-  if (absl::Status status = Announce(options, *control); !status.ok()) return status;
+  if (absl::Status status = Announce(options, **node, *control); !status.ok()) return status;
   if (!IsLoopback(options.listen.host)) {
     options.node.log(Severity::kWarning,
                      Cat("calls and data at ", *control,
