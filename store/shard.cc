@@ -214,8 +214,9 @@ void Shard::Carry(action::Pull& a) {
 
 void Shard::Carry(action::Verify& a) {
   options_.workers->Run([this, extent = a.extent, bytes = Bytes(a.at), claim = std::move(a.claim), root = std::move(a.root)] {
-    const auto frames = VerifyAndStamp(bytes, claim, root, extent.generation);
-    Return(event::VerifyDone{extent, frames.status(), frames.ok() ? *frames : 0});
+    auto frames = VerifyAndStamp(bytes, claim, root, extent.generation);
+    const uint32_t offset = frames.ok() ? *frames : 0;
+    Return(event::VerifyDone{extent, std::move(frames).status(), offset});
   });
 }
 

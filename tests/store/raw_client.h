@@ -174,7 +174,7 @@ class RawClient {
     std::promise<absl::Status> pulled;
     loop_.loop().Post([&] {
       const Piece piece{into, *span};
-      connection_->Pull({&piece, 1}, loop_.loop().Now() + std::chrono::seconds(5), [&](PullResult r) { pulled.set_value(r.status); });
+      connection_->Pull({&piece, 1}, loop_.loop().Now() + std::chrono::seconds(5), [&](PullResult r) { pulled.set_value(std::move(r.status)); });
     });
     const absl::Status status = pulled.get_future().get();
     if (!status.ok()) return status;
