@@ -94,6 +94,12 @@ void ShardCore::On(event::SsdFound& e) {
     Do(action::DropOnSsd{meta.id, e.part.location});
     return;
   }
+  const Block* known = index_.Find(at.block);
+  if (known != nullptr && known->ns != ns) {
+    counters_.Add(Counter::kRecoveryDropped);
+    Do(action::DropOnSsd{meta.id, e.part.location});
+    return;
+  }
   bool made = false;
   Block& block = index_.Make(at.block, meta.parent, now_, &made);
   if (made) {

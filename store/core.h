@@ -12,7 +12,6 @@
 
 #include <cstdint>
 #include <deque>
-#include <limits>
 #include <vector>
 
 #include "absl/container/btree_set.h"
@@ -97,7 +96,6 @@ class ShardCore {
     ExtentRef extent;
     Work work = Work::kPull;
     PartAt part;
-    uint64_t writer = 0;
     std::string root;
     bool durable = false;         // the strongest ack any waiter asked
     bool demotion = false;

@@ -64,7 +64,11 @@ void ShardCore::StartPart(uint64_t call, uint32_t index) {
   const bool durable = offer.request.ack == Ack::kDurable;
 
   Block* block = nullptr;
-  if (Part* part = PartOf(at, &block); part != nullptr && !part->absent()) {
+  Part* part = PartOf(at, &block);
+  if (block != nullptr && block->ns != session.ns) {  // its grid is another: the key cannot have come from this namespace
+    return AnswerPart(call, index, absl::FailedPreconditionError("the block is stored under another namespace"));
+  }
+  if (part != nullptr && !part->absent()) {
     return JoinOrUpgrade(*part, at, {call, index, true}, durable);
   }
   if (durable && !ssd_writable_) {
@@ -109,7 +113,6 @@ void ShardCore::StartPull(Offer& offer, uint64_t call, uint32_t index, const Par
   Flight flight;
   flight.extent = extent;
   flight.part = at;
-  flight.writer = offer.session;
   flight.root = offered.root;
   flight.durable = offer.request.ack == Ack::kDurable;
   flight.begun = now_;

@@ -82,7 +82,6 @@ class Extents {
   uint64_t used() const { return used_; }
   uint64_t capacity() const { return options_.bytes_max; }
   uint64_t slab_bytes() const { return slab_bytes_; }
-  uint64_t next_generation() const { return next_generation_; }
 
  private:
   struct Slab {

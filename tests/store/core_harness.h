@@ -23,10 +23,6 @@ inline BlockKey KeyOf(uint32_t n) {
   return key;
 }
 
-struct OpenWork {
-  Action action;
-};
-
 class CoreHarness {
  public:
   explicit CoreHarness(const CoreOptions& options) : core(options, counters) {

@@ -120,6 +120,25 @@ TEST(CoreOffer, RefusesWhatIsOutOfRangeAndNamesIt) {
   EXPECT_TRUE(absl::IsAborted(h.offers.at(101).status()));
 }
 
+TEST(CoreOffer, ABlockKeepsItsNamespace) {
+  CoreHarness h(Small(false));
+  h.OpenSession(1);
+  h.Offer(1, 1);
+  h.FinishAll();
+  h.ns.layout.layers = 4;  // a larger grid under the same key: no honest writer can have it
+  h.OpenSession(2);
+  OfferRequest r;
+  r.session = 2;
+  r.views = {h.view};
+  r.blocks = {{KeyOf(1), KeyOf(0), 1, 32}};
+  r.parts = {{0, 0, 3, 1, 4096, std::string(16, 'r'), "x"}};
+  r.deadline = std::chrono::seconds(1);
+  h.Step(event::OfferArrived{100, r});
+  ASSERT_TRUE(h.offers.at(100).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(h.offers.at(100)->parts[0])) << h.offers.at(100)->parts[0];
+  EXPECT_TRUE(h.open.empty());
+}
+
 TEST(CoreDomains, NeverMeet) {
   CoreHarness h(Small(false));
   h.OpenSession(1, 1);
