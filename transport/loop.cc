@@ -265,10 +265,7 @@ void Loop::Unwatch(int fd) {
   if (watcher.get() == impl_->current) impl_->current_buried = std::move(watcher);
 }
 
-bool Loop::InLoop() const {
-  const std::thread::id runner = impl_->runner;
-  return runner == std::thread::id() || runner == std::this_thread::get_id();
-}
+bool Loop::InLoop() const { return impl_->runner.load() == std::this_thread::get_id(); }
 
 struct LoopThread::Thread {
   std::thread thread;

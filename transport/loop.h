@@ -37,6 +37,8 @@ class Loop {
   void Post(Task task);
   /// Any thread: Run returns after the task in hand.
   void Stop();
+  /// Any thread: true inside what this Loop runs, and nowhere else.
+  bool InLoop() const;
 
   // From here on: the Loop's own thread only.
   Instant Now() const;
@@ -52,8 +54,6 @@ class Loop {
   void Watch(int fd, uint32_t epoll_events, FdHandler handler);
   void Modify(int fd, uint32_t epoll_events);
   void Unwatch(int fd);
-  /// True on the thread that is inside Run or RunOnce, or when none is.
-  bool InLoop() const;
 
  private:
   struct Impl;

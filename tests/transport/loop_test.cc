@@ -156,6 +156,19 @@ TEST(LoopTest, PostWakesASleepingLoop) {
   }
 }
 
+/// Also between two turns of the Loop, where nothing runs.
+TEST(LoopTest, NoOtherThreadIsInTheLoop) {
+  LoopThread thread("busy");
+  int outside = 0;
+  for (int i = 0; i < 20000; ++i) {
+    if (i % 8 == 0) thread.loop().Post([] {});
+    outside += thread.loop().InLoop() ? 0 : 1;
+  }
+  EXPECT_EQ(outside, 20000);
+  Loop idle;
+  EXPECT_FALSE(idle.InLoop());
+}
+
 TEST(LoopTest, StopDestroysWhatWasPostedUnrun) {
   auto token = std::make_shared<int>(0);
   bool ran = false;
