@@ -37,9 +37,10 @@ uint64_t FrameAreaBytes(std::span<const FrameEntry> directory);
 Result<bool> CheckDirectory(std::span<const FrameEntry> directory, uint64_t area_bytes);
 
 /// CRC32C (Castagnoli, reflected, initial and final all-ones) of `bytes`, continuing from `crc` (0 to begin).
-/// Hardware instruction where present, table else; same value.
+/// By the best body this CPU has; same value.
 uint32_t Crc32c(std::span<const std::byte> bytes, uint32_t crc = 0);
-/// The same value without the instruction: the reference.
+/// The same value by the crc32 instruction (the table where there is none), and by the table: the reference.
+uint32_t Crc32cByInstruction(std::span<const std::byte> bytes, uint32_t crc = 0);
 uint32_t Crc32cByTable(std::span<const std::byte> bytes, uint32_t crc = 0);
 
 }  // namespace kvasir

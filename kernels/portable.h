@@ -43,11 +43,11 @@ KVASIR_HD inline void Store16(uint8_t* p, uint32_t v) {
   p[1] = static_cast<uint8_t>(v >> 8);
 }
 
-/// Asks for the cache lines of [p, p + bytes) ahead of use, into the second cache: the first one's few miss buffers
-/// stay free for real loads. Any address will do. Host code only. Always inlined: GCC drops calls of functions that
+/// Asks for the cache lines of [p, p + bytes) ahead of use, as bytes read once: they come to the first cache and push
+/// nothing out of the others. Any address will do. Host code only. Always inlined: GCC drops calls of functions that
 /// only prefetch.
 __attribute__((always_inline)) inline void Prefetch(const uint8_t* p, uint64_t bytes) {
-  for (uint64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+  for (uint64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 0);
 }
 
 }  // namespace kvasir

@@ -59,21 +59,36 @@ HWY_INLINE VecU32 HalfOfFloat(VecF32 v) {
   return hn::Or(rounded, hn::ShiftRight<16>(sign));
 }
 
-/// Float16Below (kAbove false) and Float16Above of each lane.
+/// Float16Below (kAbove false) and Float16Above of each lane, and their value.
 template <bool kAbove>
-HWY_INLINE VecU32 HalfTowards(VecF32 v) {
+HWY_INLINE VecU32 HalfTowards(VecF32 v, VecF32& value) {
+#if HWY_TARGET == HWY_AVX3
+  const __m256i half =
+      _mm512_cvtps_ph(v.raw, (kAbove ? _MM_FROUND_TO_POS_INF : _MM_FROUND_TO_NEG_INF) | _MM_FROUND_NO_EXC);
+  value = VecF32{_mm512_cvtph_ps(half)};
+  return VecU32{_mm512_cvtepu16_epi32(half)};
+#elif HWY_TARGET == HWY_AVX2
+  const __m128i half =
+      _mm256_cvtps_ph(v.raw, (kAbove ? _MM_FROUND_TO_POS_INF : _MM_FROUND_TO_NEG_INF) | _MM_FROUND_NO_EXC);
+  value = VecF32{_mm256_cvtph_ps(half)};
+  return VecU32{_mm256_cvtepu16_epi32(half)};
+#else
   const VecU32 nearest = HalfOfFloat(v);
   const VecF32 back = FloatOfHalf(nearest);
   const auto wrong = hn::RebindMask(LanesU32(), kAbove ? hn::Lt(back, v) : hn::Gt(back, v));
   const auto negative = hn::RebindMask(LanesU32(), hn::Ne(hn::And(nearest, U32(0x8000)), U32(0)));
   const VecU32 up = kAbove ? U32(~0u) : U32(1), down = kAbove ? U32(1) : U32(~0u);
-  return hn::Add(nearest, hn::IfThenElseZero(wrong, hn::IfThenElse(negative, up, down)));
+  const VecU32 half = hn::Add(nearest, hn::IfThenElseZero(wrong, hn::IfThenElse(negative, up, down)));
+  value = FloatOfHalf(half);
+  return half;
+#endif
 }
 
 /// bf16 pairs. Both formats: Even and Odd to float, Join back with rounding, and the greatest magnitude Q:int takes as
 /// it is.
 struct Bf16Pairs {
   static constexpr int16_t kLargest = 0x477F;  // 65280, the greatest bf16 that is no more than 65504
+  static constexpr bool kJoinsInOrder = false;
   static HWY_INLINE VecF32 Even(VecU32 x) { return FloatOf(hn::ShiftLeft<16>(x)); }
   static HWY_INLINE VecF32 Odd(VecU32 x) { return FloatOf(hn::And(x, U32(0xFFFF0000u))); }
   static HWY_INLINE VecU32 Round(VecF32 v) {
@@ -89,12 +104,17 @@ struct Bf16Pairs {
 /// bf16 pairs where the CPU rounds to bf16 itself (AVX512_BF16). The instruction takes denormals as zero, which decode
 /// never makes: every value is a multiple of 2^-24. Highway 1.0 has no name for it, hence the assembly.
 struct Bf16PairsByCpu : Bf16Pairs {
-  static HWY_INLINE VecU32 Join(VecF32 even, VecF32 odd) {
+  static constexpr bool kJoinsInOrder = true;
+  /// The lanes of `first`, then those of `second`.
+  static HWY_INLINE VecU32 JoinInOrder(VecF32 first, VecF32 second) {
     __m512i joined;
-    asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(joined) : "v"(odd.raw), "v"(even.raw));
+    asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(joined) : "v"(second.raw), "v"(first.raw));
+    return VecU32{joined};
+  }
+  static HWY_INLINE VecU32 Join(VecF32 even, VecF32 odd) {
     alignas(64) static constexpr uint16_t kOrder[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                         8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    return VecU32{_mm512_permutexvar_epi16(_mm512_load_si512(kOrder), joined)};
+    return VecU32{_mm512_permutexvar_epi16(_mm512_load_si512(kOrder), JoinInOrder(even, odd).raw)};
   }
 };
 #undef KVASIR_SIMD_BF16_BY_CPU
@@ -107,6 +127,7 @@ struct Bf16PairsByCpu : Bf16Pairs {
 /// fp16 pairs; Join saturates.
 struct Fp16Pairs {
   static constexpr int16_t kLargest = 0x7BFF;
+  static constexpr bool kJoinsInOrder = false;
   static HWY_INLINE VecF32 Even(VecU32 x) { return FloatOfHalf(hn::And(x, U32(0xFFFF))); }
   static HWY_INLINE VecF32 Odd(VecU32 x) { return FloatOfHalf(hn::ShiftRight<16>(x)); }
   static HWY_INLINE VecF32 Clamp(VecF32 v) { return hn::Max(hn::Min(v, F32(65504.0f)), F32(-65504.0f)); }

@@ -28,6 +28,17 @@ struct IntTile {
   uint8_t* packed = nullptr;  ///< [rows][row_bytes]: rows on their way past the caches
 };
 
+/// The same bytes as a frame with one group a row, where that is so: rows of codes have no padding, and parameters lie
+/// in the order of the groups. 3 bits has planes in each row, hence not.
+inline IntFrame OneGroupARow(IntFrame f) {
+  if (f.spec.by_channel || f.spec.bits == 3 || f.shape.dim % f.group != 0) return f;
+  f.shape.tokens *= f.groups;
+  f.shape.dim = f.group;
+  f.row_bytes /= f.groups;
+  f.groups = 1;
+  return f;
+}
+
 inline uint32_t TileRows(const IntFrame& f) {
   if (f.spec.by_channel) return f.group;
   const uint32_t rows = f.groups >= kTileParameters ? 1 : kTileParameters / f.groups;

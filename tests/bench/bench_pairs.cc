@@ -46,10 +46,13 @@ Ratios MeasurePairs(const PairOptions& options, const std::function<void()>& ref
 }
 
 bool Report(const Goal& goal, const Ratios& r) {
-  const bool ok = goal.smaller_is_better ? r.median <= goal.must : r.median >= goal.must;
-  std::printf(
-      "{\"goal\":\"%s\",\"what\":\"%s\",\"ratio\":%.4g,\"must\":%g,\"moonshot\":%g,\"spread\":[%.4g,%.4g],\"ok\":%s}\n",
-      goal.goal.c_str(), goal.what.c_str(), r.median, goal.must, goal.moonshot, r.low, r.high, ok ? "true" : "false");
+  const double must = goal.limit > 0 ? std::min(goal.must, goal.share * goal.limit) : goal.must;
+  const bool ok = goal.smaller_is_better ? r.median <= must : r.median >= must;
+  std::printf("{\"goal\":\"%s\",\"what\":\"%s\",\"ratio\":%.4g,\"must\":%g,\"moonshot\":%g,\"spread\":[%.4g,%.4g],",
+              goal.goal.c_str(), goal.what.c_str(), r.median, goal.must, goal.moonshot, r.low, r.high);
+  if (goal.limit > 0)
+    std::printf("\"limit\":%.4g,\"share\":%.4g,\"must_share\":%g,", goal.limit, r.median / goal.limit, goal.share);
+  std::printf("\"ok\":%s}\n", ok ? "true" : "false");
   std::fflush(stdout);
   return ok;
 }

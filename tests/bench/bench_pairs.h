@@ -15,6 +15,10 @@ struct Goal {
   double must = 0;
   double moonshot = 0;
   bool smaller_is_better = false;
+  /// The ratio that merely moving the same bytes reaches, measured in this run; 0 = none was. Where a machine's limit
+  /// is below the must, `share` of the limit is what must hold: nothing can be faster than its memory.
+  double limit = 0;
+  double share = 0;
 };
 
 struct PairOptions {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goals C1, C2, C3, C5 and C7 on one core: codecs against memcpy of the same bf16 bytes, against ggml's block layouts,
-// and a fetch with checksums against one without. One JSON line a result on stdout, progress on stderr, exit 1 when a
-// must fails.
+// Goals C1, C2, C3, C5 and C7 on one core: codecs against memcpy of the same bf16 bytes (and how near they come to what
+// this machine's memory allows), against ggml's block layouts in cache, and a fetch with checksums against one without.
+// One JSON line a result on stdout, progress on stderr, exit 1 when a must fails.
 //   codec_bench [--quick] [goal ...]
 #include <algorithm>
 #include <cstdio>
@@ -15,6 +15,7 @@
 #include "kernels/number_formats.h"
 #include "tests/bench/bench_pairs.h"
 #include "tests/bench/ggml_blocks.h"
+#include "tests/bench/move_bytes.h"
 
 namespace kvasir::bench {
 namespace {
@@ -57,23 +58,34 @@ struct WorkingSet {
 /// made, the others repeat them at other addresses.
 WorkingSet::WorkingSet(uint64_t frame_count)
     : frames(frame_count), dense(frame_count * kShape.bytes()), copy(frame_count * kShape.bytes()) {
-  constexpr uint64_t kMade = 16;
+  const uint64_t made = std::min<uint64_t>(frames, 16);
   std::mt19937_64 rng(kSeed);
   std::normal_distribution<float> normal;
   std::vector<float> spread(kShape.dim);
   for (float& s : spread) s = rng() % 24 == 0 ? 12.0f : 0.5f + static_cast<float>(rng() % 100) / 50.0f;
   uint8_t* values = reinterpret_cast<uint8_t*>(dense.all().data());
-  for (uint64_t i = 0; i < kMade * kShape.elements(); ++i) {
+  for (uint64_t i = 0; i < made * kShape.elements(); ++i) {
     StoreElement(kShape.element, normal(rng) * spread[i % kShape.dim], values + 2 * i);
   }
-  for (uint64_t i = kMade; i < frames; ++i) {
-    std::memcpy(values + i * kShape.bytes(), values + i % kMade * kShape.bytes(), kShape.bytes());
+  for (uint64_t i = made; i < frames; ++i) {
+    std::memcpy(values + i * kShape.bytes(), values + i % made * kShape.bytes(), kShape.bytes());
   }
 }
 
+// Of what this machine's memory allows, where that is less than the must. Decode as goal G1 asks of a GPU; encode reads
+// twice, once for the ranges.
+constexpr struct { double encode = 0.70, decode = 0.85; } kShares;
+
 class Bench {
  public:
-  explicit Bench(bool quick) : options_{quick ? 3 : 11}, set_(quick ? 256 : 2048) {}
+  /// C3 runs in the second cache, the others far beyond all caches.
+  Bench(bool quick, bool cached)
+      : options_{quick ? 3 : 11},
+        passes_(cached ? (quick ? 64 : 512) : 1),
+        destination_(cached ? Destination::kCache : Destination::kMemory),
+        set_(cached  ? 2
+             : quick ? 256
+                     : 2048) {}
 
   bool Run(const std::string& goal) {
     std::fprintf(stderr, "%s ...\n", goal.c_str());
@@ -120,46 +132,64 @@ class Bench {
     EncodeAll();
   }
 
+  std::span<std::byte> Encoded(uint64_t i) { return encoded_.at(i * slot_bytes_, lengths_[i]); }
+
+  void Encode(uint64_t i) {
+    lengths_[i] = codec_->Encode(TensorOf(i), kShape, set_.Dense(i), encoded_.at(i * slot_bytes_, slot_bytes_),
+                                 scratch_, destination_);
+  }
+
+  void Decode(uint64_t i) {
+    if (!codec_->Decode(TensorOf(i), kShape, Encoded(i), set_.Copy(i), scratch_, destination_).ok()) std::abort();
+  }
+
   void EncodeAll() {
-    for (uint64_t i = 0; i < set_.frames; ++i) {
-      lengths_[i] = codec_->Encode(TensorOf(i), kShape, set_.Dense(i), encoded_.at(i * slot_bytes_, slot_bytes_),
-                                   scratch_, Destination::kMemory);
-    }
+    for (uint64_t i = 0; i < set_.frames; ++i) Encode(i);
   }
 
   void DecodeAll() {
-    for (uint64_t i = 0; i < set_.frames; ++i) {
-      const auto frame = encoded_.at(i * slot_bytes_, lengths_[i]);
-      if (!codec_->Decode(TensorOf(i), kShape, frame, set_.Copy(i), scratch_, Destination::kMemory).ok()) std::abort();
-    }
+    for (uint64_t i = 0; i < set_.frames; ++i) Decode(i);
   }
 
   bool AgainstCopy(const char* goal, const char* spec, Targets encode, Targets decode) {
     Prepare(spec);
-    const Ratios e = MeasurePairs(
-        options_, [this] { CopyAll(); }, [this] { EncodeAll(); });
-    const Ratios d = MeasurePairs(
-        options_, [this] { CopyAll(); }, [this] { DecodeAll(); });
+    const auto against_copy = [this](const std::function<void(uint64_t)>& frame) {
+      return MeasurePairs(
+          options_, [this] { CopyAll(); },
+          [&] {
+            for (uint64_t i = 0; i < set_.frames; ++i) frame(i);
+          });
+    };
+    const Ratios e = against_copy([this](uint64_t i) { Encode(i); });
+    const Ratios in = against_copy([this](uint64_t i) { MoveBytes(set_.Dense(i), Encoded(i)); });
+    EncodeAll();  // moving has overwritten the frames
+    const Ratios d = against_copy([this](uint64_t i) { Decode(i); });
+    const Ratios out = against_copy([this](uint64_t i) { MoveBytes(Encoded(i), set_.Copy(i)); });
     Speed("encode", e);
     Speed("decode", d);
-    const bool ok = Report({goal, "encode", encode.must, encode.moonshot}, e);
-    return Report({goal, "decode", decode.must, decode.moonshot}, d) && ok;
+    const bool ok = Report({goal, "encode", encode.must, encode.moonshot, false, in.median, kShares.encode}, e);
+    return Report({goal, "decode", decode.must, decode.moonshot, false, out.median, kShares.decode}, d) && ok;
+  }
+
+  double StoredBytes() const {
+    double bytes = 0;
+    for (const uint64_t length : lengths_) bytes += static_cast<double>(length);
+    return bytes;
   }
 
   void Speed(const char* what, const Ratios& r) const {
-    const double gigabytes = 1e-9 * static_cast<double>(set_.dense.size());
+    const double gigabytes = 1e-9 * static_cast<double>(set_.dense.size()) * passes_;
     std::fprintf(stderr, "  %s %.2f GB/s of bf16, reference %.2f GB/s\n", what, gigabytes / r.our_seconds,
                  gigabytes / r.reference_seconds);
   }
 
   bool Size() {
-    double bytes = 0;
-    for (const uint64_t length : lengths_) bytes += static_cast<double>(length);
-    const double ratio = bytes / static_cast<double>(set_.dense.size());
+    const double ratio = StoredBytes() / static_cast<double>(set_.dense.size());
     return Report({"C5", "size", 0.76, 0.75, true}, {ratio, ratio, ratio});
   }
 
-  /// Elements per second: our int4 against Q4_0 and int8 against Q8_0, whose row functions work on float32.
+  /// Elements per second: our int4 against Q4_0 and int8 against Q8_0, whose row functions work on float32. In the
+  /// second cache, as ggml's own benchmark runs: what is compared is the arithmetic.
   bool AgainstBlocks() {
     const size_t count = set_.frames * kShape.elements();
     std::vector<float> values(count);
@@ -169,7 +199,11 @@ class Bench {
     std::vector<BlockQ8> q8(count / 32);
     bool ok = true;
     const auto pair = [&](const char* what, Targets t, const std::function<void()>& reference, bool encode) {
-      const Ratios r = MeasurePairs(options_, reference, [&] { encode ? EncodeAll() : DecodeAll(); });
+      const auto passes = [this](const std::function<void()>& once) {
+        for (int i = 0; i < passes_; ++i) once();
+      };
+      const Ratios r = MeasurePairs(
+          options_, [&] { passes(reference); }, [&] { passes([&] { encode ? EncodeAll() : DecodeAll(); }); });
       Speed(what, r);
       ok &= Report({"C3", what, t.must, t.moonshot}, r);
     };
@@ -213,7 +247,7 @@ class Bench {
     for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<uint32_t>(pages.size() - 1 - i);
     std::vector<FrameEntry> directory(set_.frames);
     for (uint64_t i = 0; i < set_.frames; ++i) {
-      directory[i] = {0, static_cast<uint32_t>(lengths_[i]), Crc32c(encoded_.at(i * slot_bytes_, lengths_[i])), 0};
+      directory[i] = {0, static_cast<uint32_t>(lengths_[i]), Crc32c(Encoded(i)), 0};
     }
     CpuScratch scratch;
     const auto unpack = [&](bool check) {
@@ -239,6 +273,8 @@ class Bench {
   }
 
   const PairOptions options_;
+  const int passes_;
+  const Destination destination_;
   WorkingSet set_;
   std::shared_ptr<const Codec> codec_;
   uint64_t slot_bytes_ = 0;
@@ -262,8 +298,7 @@ int main(int argc, char** argv) {
   }
   if (goals.empty()) goals = {"C1", "C2", "C3", "C5", "C7"};
   kvasir::bench::PinToOneCpu();
-  kvasir::bench::Bench bench(quick);
   bool ok = true;
-  for (const std::string& goal : goals) ok &= bench.Run(goal);
+  for (const std::string& goal : goals) ok &= kvasir::bench::Bench(quick, goal == "C3").Run(goal);
   return ok ? 0 : 1;
 }

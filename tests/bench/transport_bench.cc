@@ -33,8 +33,8 @@ constexpr uint64_t kArenaBlocks = 512;
 constexpr uint32_t kSeed = 20261121;
 
 struct Settings {
-  int rounds = 41;          // pairs of ours and reference
-  int blocks = 200;         // a measurement
+  int rounds = 41;   // pairs of ours and reference
+  int blocks = 200;  // a measurement
 };
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {

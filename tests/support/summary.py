@@ -12,12 +12,16 @@ def main(verb: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"verb": verb, "ok": ok, "passed": len(rows) - failed, "failed": failed, "skipped": 0}))
     else:
-        print(f"{'goal':<5} {'what':<44} {'ratio':>7} {'must':>7} {'moonshot':>9}  spread", file=sys.stderr)
+        print(f"{'goal':<5} {'what':<44} {'ratio':>7} {'must':>7} {'moonshot':>9}  {'spread':<14}  {'limit':>5} {'reached':>7}", file=sys.stderr)
         for row in rows:
             low, high = row["spread"]
             mark = "" if row["ok"] else "  MISSED"
+            limit = f"{row['limit']:>5.2f} {row['share']:>7.0%}" if "limit" in row else " " * 13
             print(f"{row['goal']:<5} {row['what']:<44.44} {row['ratio']:>7.2f} {row['must']:>7.2f} {row['moonshot']:>9.2f}"
-                  f"  {low:.2f} to {high:.2f}{mark}", file=sys.stderr)
+                  f"  {f'{low:.2f} to {high:.2f}':<14}  {limit}{mark}".rstrip(), file=sys.stderr)
+        if any("limit" in row for row in rows):
+            print("limit: the ratio that only moving the same bytes reaches here; must holds at its value or at "
+                  "must_share of the limit, whichever is less (ARCHITECTURE.md)", file=sys.stderr)
     return 0 if ok else 1
 
 
