@@ -6,11 +6,11 @@
 #include <memory>
 
 #include "client/counters.h"
-#include "client/mailbox.h"
 #include "client/session.h"
 #include "client/staging.h"
 #include "client/view_book.h"
 #include "client/workbench.h"
+#include "store/link/link_desk.h"
 
 namespace kvasir::client {
 
@@ -25,7 +25,7 @@ struct Desk {
   Workbench& bench;
   ViewBook& views;
   uint64_t writer = 0;      ///< random; in the header of every part this Session makes
-  uint64_t next_scope = 1;  ///< every data connection has a scope of its own: grants die with it
+  LinkDesk links;           ///< of every NodeLink
 
   void Count(Counter counter, uint64_t by = 1) const { counters.Add(counter, by); }
   void Trace(const TraceSpan& span) const {

@@ -24,11 +24,9 @@ struct Finder::Group {
 Finder::Finder(Desk& desk, Router& router, Wish wish, Handlers handlers)
     : desk_(desk), router_(router), wish_(std::move(wish)), handlers_(std::move(handlers)), run_blocks_(router.run_blocks()),
       gap_(wish_.first_block + wish_.blocks) {
-  // At least two owners are asked, so that a copy written while the first was away is found.
-  const uint32_t count = std::max(2u, desk_.options.replicas + 1);
   asked_.resize(wish_.blocks);
   for (uint32_t block = wish_.first_block; block < wish_.first_block + wish_.blocks; block += run_blocks_ - block % run_blocks_) {
-    owners_.push_back(router_.Owners(wish_.chain->RunKey(block, run_blocks_), count));
+    owners_.push_back(router_.Readers(RunOf(block)));
   }
 }
 
@@ -83,7 +81,7 @@ void Finder::Flush() {
     if (MoreOwners(block)) group.last_resort = false;
     const bool continues = !group.runs.empty() && block % run_blocks_ != 0 &&
                            group.runs.back().first_block + group.runs.back().keys.size() == block;
-    if (!continues) group.runs.push_back({.first_block = block, .keys = {}});
+    if (!continues) group.runs.push_back({.first_block = block, .keys = {}, .run = RunOf(block)});
     group.runs.back().keys.push_back((*wish_.chain)[block]);
   }
   if (stopped_) return;
@@ -110,7 +108,7 @@ void Finder::Send(std::shared_ptr<Group> group) {
     if (!path.ok()) return self->Answered(group, path.status(), nullptr);
     if (group->answered) return;
     AcquireRequest request;
-    request.epoch = self->router_.epoch();
+    request.epoch = self->router_.EpochOf(*(*path)->link);
     request.runs = group->runs;
     request.accept = self->wish_.accept;
     request.first_layer = self->wish_.slice.first_layer;
@@ -137,11 +135,11 @@ void Finder::Answered(const std::shared_ptr<Group>& group, absl::StatusOr<Acquir
   if (reply.ok()) {
     TakeRuns(*group, *reply, path);
   } else {
-    // A stale session or epoch is renewed by the link: the same owner is asked once more.
-    const bool again = absl::IsAborted(reply.status()) && !std::exchange(asked_again_after_abort_, true);
     for (const AcquiredRun& run : group->runs) {
       for (uint32_t i = 0; i < run.keys.size(); ++i) {
-        if (again) --At(run.first_block + i).next_owner;
+        // A stale session or epoch is renewed by the link: the same owner is asked once more.
+        Asked& asked = At(run.first_block + i);
+        if (absl::IsAborted(reply.status()) && !std::exchange(asked.again, true)) --asked.next_owner;
         NotHeld(run.first_block + i, Miss::kUnavailable, reply.status());
       }
     }
@@ -152,12 +150,13 @@ void Finder::Answered(const std::shared_ptr<Group>& group, absl::StatusOr<Acquir
 void Finder::TakeRuns(Group& group, AcquireReply& reply, const std::shared_ptr<Path>& path) {
   std::shared_ptr<Lease> lease;
   if (reply.lease != 0 && !wish_.match_only) {
-    lease = std::make_shared<Lease>(desk_, path, reply.lease, reply.lease_for);
+    lease = std::make_shared<Lease>(desk_.links, path, reply.lease, reply.lease_for);
     handlers_.leased(lease);
   }
   size_t next = 0;  // of reply.blocks
   for (size_t r = 0; r < group.runs.size(); ++r) {
     const AcquiredRun& run = group.runs[r];
+    if (r < reply.spread.size() && reply.spread[r] > 0) router_.NoteSpread(run.run, reply.spread[r]);
     const uint32_t held = r < reply.held.size() ? std::min<uint32_t>(reply.held[r], static_cast<uint32_t>(run.keys.size())) : 0;
     for (uint32_t i = 0; i < run.keys.size(); ++i) {
       const uint32_t index = run.first_block + i;
@@ -241,6 +240,17 @@ void Finder::NotHeld(uint32_t block, Miss cause, const absl::Status& why) {
 
 void Finder::Settle() {
   if (groups_under_way_ == 0 && to_ask_.empty() && !flush_posted_ && !stopped_) handlers_.idle();
+}
+
+void CountMiss(const Desk& desk, Miss cause, uint64_t blocks) {
+  switch (cause) {
+    case Miss::kNone: return;
+    case Miss::kAbsent: return desk.Count(Counter::kMissAbsent, blocks);
+    case Miss::kHeader: return desk.Count(Counter::kMissHeader, blocks);
+    case Miss::kCrc: return desk.Count(Counter::kMissCrc, blocks);
+    case Miss::kLate: return desk.Count(Counter::kMissLate, blocks);
+    case Miss::kUnavailable: return desk.Count(Counter::kMissUnavailable, blocks);
+  }
 }
 
 }  // namespace kvasir::client

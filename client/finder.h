@@ -20,6 +20,7 @@
 #include "client/desk.h"
 #include "client/router.h"
 #include "store/api/prefix_chain.h"
+#include "store/link/lease.h"
 
 namespace kvasir::client {
 
@@ -27,28 +28,6 @@ namespace kvasir::client {
 struct Slice {
   uint32_t first_layer = 0, layers = 0;
   uint32_t first_head = 0, heads = 0;
-};
-
-/// One Acquire's hold on parts. Renewed at half time until ended; the Loop only.
-class Lease : public std::enable_shared_from_this<Lease> {
- public:
-  Lease(Desk& desk, std::shared_ptr<Path> path, uint64_t id, Duration lasts);
-  const std::shared_ptr<Path>& path() const { return path_; }
-  uint64_t id() const { return id_; }
-  /// Keeps it renewed; `listener` hears PartsReady and, once, LeaseRevoked.
-  void Begin(NodeLink::OnLease listener);
-  /// Releases it. Idempotent.
-  void End();
-
- private:
-  void ScheduleRenewal();
-  Desk& desk_;
-  const std::shared_ptr<Path> path_;
-  const uint64_t id_;
-  const Duration lasts_;
-  NodeLink::OnLease listener_;
-  Loop::TimerId timer_ = 0;
-  bool ended_ = false;
 };
 
 /// A block as one node offers it to us.
@@ -93,6 +72,7 @@ class Finder : public std::enable_shared_from_this<Finder> {
  private:
   struct Asked {
     size_t next_owner = 0;                   // in the ranking of its run
+    bool again = false;                      // the same owner a second time: session or epoch were stale
     Miss worst = Miss::kNone;
     absl::Status why;
   };
@@ -105,6 +85,7 @@ class Finder : public std::enable_shared_from_this<Finder> {
   void NotHeld(uint32_t block, Miss cause, const absl::Status& why);
   absl::StatusOr<std::shared_ptr<const CompiledView>> ViewOf(const AcquireReply& reply, const AcquiredBlock& block) const;
   absl::Status CheckBlock(const CompiledView& view, const AcquiredBlock& block) const;
+  const BlockKey& RunOf(uint32_t block) const { return wish_.chain->RunKey(block, run_blocks_); }
   const std::vector<Owner>& OwnersOf(uint32_t block) const;
   Asked& At(uint32_t block) { return asked_[block - wish_.first_block]; }
   void Settle();
@@ -120,7 +101,6 @@ class Finder : public std::enable_shared_from_this<Finder> {
   uint32_t gap_;                             // nobody needs to know about blocks from here on
   bool flush_posted_ = false;
   uint32_t groups_under_way_ = 0;
-  bool asked_again_after_abort_ = false;
   bool stopped_ = false;
 };
 

@@ -72,7 +72,7 @@ void Outbox::Send(const std::shared_ptr<Path>& path, std::vector<Item> items) {
       const auto [b, new_block] = blocks.try_emplace(block.key, static_cast<uint32_t>(blocks.size()));
       if (new_block) request.blocks.push_back(block);
       const PackedPart& part = *next->part;
-      const RemoteSpan span = path->carrier->region->Grant(path->scope, part.offset(), part.size());
+      const RemoteSpan span = desk_.staging.RegionOf(path->transport).Grant(path->scope, part.offset(), part.size());
       request.parts.push_back({.block = b->second, .view = v->second, .layer_group = part.layer_group,
                                .head_group = part.head_group, .bytes = part.size(),
                                .root = std::string(reinterpret_cast<const char*>(part.root), sizeof part.root),
@@ -82,7 +82,7 @@ void Outbox::Send(const std::shared_ptr<Path>& path, std::vector<Item> items) {
       sent.items.push_back(std::move(*next));
     }
     if (sent.items.empty()) continue;
-    request.epoch = router_.epoch();
+    request.epoch = router_.EpochOf(*path->link);
     request.ack = desk_.options.ack;
     request.deadline = std::max(Duration::zero(), std::chrono::duration_cast<Duration>(until - desk_.loop.Now()));
     const uint64_t offer = next_offer_++;
@@ -113,9 +113,9 @@ void Outbox::Answered(uint64_t offer, const absl::StatusOr<OfferReply>& reply) {
 /// A slot whose pull may still run comes back when its grant is quiet. Where the transport cannot see reads the connection
 /// is closed first; a copy that runs on regardless fails the node's checks.
 void Outbox::Settle(const Path& path, uint64_t grant, std::shared_ptr<PackedPart> part, const absl::Status& status) {
-  MemoryRegion& region = *path.carrier->region;
+  MemoryRegion& region = desk_.staging.RegionOf(path.transport);
   if (PullEnded(status)) return region.Revoke(grant, nullptr);
-  const bool blind = !path.carrier->transport->capabilities().sees_reads;
+  const bool blind = !path.transport->capabilities().sees_reads;
   if (blind && path.up()) path.link->Drop(absl::UnavailableError("a pull of this node's may still run"));
   region.Revoke(grant, [part = std::move(part)] {});
 }
@@ -124,7 +124,7 @@ void Outbox::Close() {
   items_.clear();
   for (auto& [offer, sent] : std::exchange(sent_, {})) {
     for (size_t i = 0; i < sent.items.size(); ++i) {
-      sent.path->carrier->region->Revoke(sent.grants[i], [part = std::move(sent.items[i].part)] {});
+      desk_.staging.RegionOf(sent.path->transport).Revoke(sent.grants[i], [part = std::move(sent.items[i].part)] {});
     }
   }
 }

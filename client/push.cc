@@ -81,7 +81,8 @@ Push::Push(Desk& desk, Router& router, Outbox& outbox, PushOrder order, std::fun
     : desk_(desk), router_(router), outbox_(outbox), order_(std::move(order)), changed_(std::move(changed)) {
   const PushRequest& request = order_.request;
   block_ = {.key = (*request.chain)[request.block], .parent = request.chain->Parent(request.block),
-            .block_index = request.block, .token_count = desk.options.ns.block_tokens};
+            .block_index = request.block, .token_count = desk.options.ns.block_tokens,
+            .run = request.chain->RunKey(request.block, router.run_blocks()), .replicas = std::clamp(desk.options.replicas, 1u, kReplicasMax)};
 }
 
 void Push::Begin() {
@@ -94,8 +95,7 @@ void Push::Begin() {
 bool Push::ChooseTargets(size_t count) {
   targets_.clear();
   next_part_ = 0;
-  const BlockKey& run = order_.request.chain->RunKey(order_.request.block, router_.run_blocks());
-  for (const Owner& owner : router_.Owners(run, static_cast<uint32_t>(Membership::kMembersMax))) {
+  for (const Owner& owner : router_.Writers(block_.run)) {
     if (targets_.size() == count) break;
     if (owner.link->paused() || std::find(tried_.begin(), tried_.end(), owner.link) != tried_.end()) continue;
     targets_.push_back({owner, absl::OkStatus()});

@@ -10,7 +10,7 @@
 namespace kvasir::client {
 
 void Router::Greet(const std::string& control, absl::AnyInvocable<void(absl::Status)> done) {
-  NodeLink* link = seeds_.emplace_back(std::make_unique<NodeLink>(desk_, "", control, HooksOf())).get();
+  NodeLink* link = seeds_.emplace_back(std::make_unique<NodeLink>(desk_.links, "", control, HooksOf())).get();
   link->Greet([this, link, done = std::move(done)](absl::Status status) mutable {
     if (status.ok() && current_.members.empty()) {
       status = absl::UnavailableError(absl::StrCat("node ", link->id(), " knows no members"));
@@ -21,7 +21,8 @@ void Router::Greet(const std::string& control, absl::AnyInvocable<void(absl::Sta
 
 NodeLink::Hooks Router::HooksOf() {
   return {.greeted = [this](const HelloReply& reply) { Adopt(reply.membership, reply.run_blocks); },
-          .membership = [this](Membership membership) { Adopt(std::move(membership), run_blocks()); }};
+          .membership = [this](Membership membership) { Adopt(std::move(membership), run_blocks()); },
+          .epoch = [this](const std::string& id, uint64_t epoch) { AdoptEpoch(id, epoch); }};
 }
 
 void Router::Adopt(Membership membership, uint32_t run_blocks) {
@@ -47,17 +48,52 @@ NodeLink& Router::LinkOf(const Member& member) {
     link = std::move(*seed);
     seeds_.erase(seed);
   } else {
-    link = std::make_unique<NodeLink>(desk_, member.id, member.control, HooksOf());
+    link = std::make_unique<NodeLink>(desk_.links, member.id, member.control, HooksOf());
   }
   return *link;
 }
 
-std::vector<Owner> Router::Owners(const BlockKey& run_key, uint32_t count) {
-  std::vector<Owner> owners;
-  for (const Placed& placed : Place(run_key, current_, count)) {
-    owners.push_back({&LinkOf(current_.members[placed.member]), placed.shard});
+/// What a node says of itself is newer than what the membership said of it.
+void Router::AdoptEpoch(const std::string& id, uint64_t epoch) {
+  for (Member& member : current_.members) {
+    if (member.id == id) member.epoch = epoch;
   }
+}
+
+uint64_t Router::EpochOf(const NodeLink& link) const {
+  const Member* member = current_.Find(link.id());
+  return member == nullptr ? 0 : member->epoch;
+}
+
+std::vector<Owner> Router::OwnersAt(const std::vector<Placed>& places) {
+  std::vector<Owner> owners;
+  for (const Placed& placed : places) owners.push_back({&LinkOf(current_.members[placed.member]), placed.shard});
   return owners;
+}
+
+std::vector<Owner> Router::Writers(const BlockKey& run_key) {
+  return OwnersAt(Place(run_key, current_, Membership::kMembersMax));
+}
+
+std::vector<Owner> Router::Readers(const BlockKey& run_key) {
+  std::vector<Owner> owners = OwnersAt(PlaceForReading(run_key, current_, std::max(1u, desk_.options.replicas)));
+  const auto spread = spreads_.find(run_key);
+  if (spread == spreads_.end()) return owners;
+  if (spread->second.until < desk_.loop.Now()) {
+    spreads_.erase(spread);
+    return owners;
+  }
+  const std::vector<Owner> wide = OwnersAt(Place(run_key, current_, spread->second.nodes));
+  if (wide.empty()) return owners;
+  const Owner chosen = wide[desk_.writer % wide.size()];  // the Session's own random number: sticky
+  std::erase_if(owners, [&](const Owner& owner) { return owner.link == chosen.link; });
+  owners.insert(owners.begin(), chosen);
+  return owners;
+}
+
+void Router::NoteSpread(const BlockKey& run_key, uint32_t spread) {
+  if (spreads_.size() >= kSpreadsMax && !spreads_.contains(run_key)) spreads_.clear();
+  spreads_[run_key] = {std::min<uint32_t>(spread, Membership::kMembersMax), desk_.loop.Now() + kSpreadFor};
 }
 
 Membership Router::membership() const {

@@ -2,6 +2,8 @@
 // Session: the public face. Every method posts to the Session's Loop, where router, pushes and fetches live.
 #include "client/session.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <map>
 #include <optional>
@@ -44,6 +46,17 @@ class Handover {
   std::optional<T> value_ ABSL_GUARDED_BY(mutex_);
 };
 
+Counter CounterOf(LinkNews news) {
+  switch (news) {
+    case LinkNews::kHello: return Counter::kHellos;
+    case LinkNews::kOffer: return Counter::kOffers;
+    case LinkNews::kAcquire: return Counter::kAcquires;
+    case LinkNews::kLeaseLost: return Counter::kLeasesLost;
+    case LinkNews::kNodeFailure: break;
+  }
+  return Counter::kNodeFailures;
+}
+
 class SessionImpl : public Session {
  public:
   SessionImpl(SessionOptions options, std::unique_ptr<Staging> staging)
@@ -55,7 +68,7 @@ class SessionImpl : public Session {
         bench_(mailbox_, *options_.device, options_.codec_threads),
         desk_{.loop = thread_->loop(), .options = options_, .ns_digest = options_.ns.Digest(),
               .mailbox = mailbox_, .counters = counters_, .staging = *staging_,
-              .bench = bench_, .views = views_, .writer = NewIncarnation()},
+              .bench = bench_, .views = views_, .writer = NewIncarnation(), .links = Links()},
         router_(desk_),
         matches_(desk_, router_),
         pushes_(desk_, router_),
@@ -80,6 +93,7 @@ class SessionImpl : public Session {
   std::vector<std::pair<std::string, uint64_t>> Counters() const override { return counters_.Read(); }
 
  private:
+  LinkDesk Links();
   absl::StatusOr<std::shared_ptr<LayerGate>> GateOf(FetchId fetch) const;
   void Wish(const PrefixChain& chain, Duration keep_for);
   void StartFetch(FetchOrder order);
@@ -99,6 +113,27 @@ class SessionImpl : public Session {
   PushEngine pushes_;
   FetchEngine fetches_;
 };
+
+LinkDesk SessionImpl::Links() {
+  HelloRequest hello;
+  hello.client = absl::StrCat("kvasir-client/", getpid());
+  hello.tenant = options_.tenant;
+  hello.domain = options_.domain.Id();
+  hello.ns = options_.ns;
+  return {.loop = thread_->loop(),
+          .mailbox = mailbox_,
+          .hello = std::move(hello),
+          .transports = options_.transports,
+          .call_deadline = options_.call_deadline,
+          .retry_pause = options_.retry_pause,
+          .dial = options_.dial,
+          .transport = [this](const std::string& name) -> Transport* {
+            Carrier* carrier = staging_->CarrierNamed(name);
+            return carrier == nullptr ? nullptr : carrier->transport.get();
+          },
+          .count = [this](LinkNews news) { counters_.Add(CounterOf(news)); },
+          .warn = options_.warn};
+}
 
 /// Ends what is under way, waits for the device, closes connections, then transports, then regions; the Loop goes last, so
 /// that everything it still runs finds its objects alive.
@@ -214,7 +249,7 @@ void SessionImpl::Wish(const PrefixChain& chain, Duration keep_for) {
     std::map<std::pair<NodeLink*, uint32_t>, std::vector<BlockKey>> wishes;
     for (size_t block = 0; block < chain.size(); block += run_blocks) {
       const auto run = chain.keys().subspan(block, std::min<size_t>(run_blocks, chain.size() - block));
-      for (const Owner& owner : router_.Owners(run[0], std::max(1u, options_.replicas))) {
+      for (const Owner& owner : router_.Readers(run[0])) {
         std::vector<BlockKey>& keys = wishes[{owner.link, owner.shard}];
         keys.insert(keys.end(), run.begin(), run.end());
       }

@@ -70,6 +70,8 @@ struct SessionOptions {
   std::function<std::shared_ptr<StoreApi>(const std::string& control_address)> dial;
   std::shared_ptr<Device> device;             ///< empty = a CPU device with codec_threads workers
   std::function<void(const TraceSpan&)> trace;  ///< called on the Loop; empty = no tracing
+  /// Called on the Loop with what a node warns of when greeted: "namespace 'x' differs from 'y' only in rope_theta".
+  std::function<void(const std::string& node, const std::string& warning)> warn;
 };
 
 struct MatchResult {

@@ -105,6 +105,12 @@ void Staging::CloseTransports() {
 
 void Staging::CloseRegions() { carriers_.clear(); }
 
+MemoryRegion& Staging::RegionOf(const Transport* transport) {
+  auto at = std::find_if(carriers_.begin(), carriers_.end(), [&](const Carrier& c) { return c.transport.get() == transport; });
+  KVASIR_CHECK(at != carriers_.end(), "a path goes over a transport of its Session");
+  return *at->region;
+}
+
 Carrier* Staging::CarrierNamed(std::string_view name) {
   for (Carrier& carrier : carriers_) {
     if (carrier.transport && carrier.transport->capabilities().name == name) return &carrier;

@@ -78,6 +78,8 @@ class Staging {
   void CloseRegions();
   /// Null when there is none of this name.
   Carrier* CarrierNamed(std::string_view name);
+  /// REQUIRES: one of this staging's.
+  MemoryRegion& RegionOf(const Transport* transport);
 
   std::span<std::byte> Bytes(const Slot& slot) { return {memory_.data() + slot.offset, slot.bytes}; }
   Arena& pushes() { return pushes_; }

@@ -10,7 +10,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
-#include "client/mailbox.h"
+#include "store/link/mailbox.h"
 #include "kernels/device.h"
 #include "transport/loop.h"
 

@@ -81,6 +81,8 @@ absl::StatusOr<MemberList> ParseMembers(std::string_view json, std::string_view 
     list.membership.members.push_back(*std::move(member));
   }
   if (absl::Status status = CheckDistinct(list.membership.members, where); !status.ok()) return status;
+  // A static node's epoch is the list's: whoever has another list is told so.
+  for (Member& member : list.membership.members) member.epoch = list.membership.epoch;
   std::sort(list.membership.members.begin(), list.membership.members.end(),
             [](const Member& a, const Member& b) { return a.id < b.id; });
   return list;

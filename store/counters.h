@@ -41,7 +41,8 @@ namespace kvasir {
   X(kRecoveryDropped, "parts_recovery_dropped")         \
   X(kWrongPreventedSeal, "wrong_prevented_seal")        \
   X(kWrongPreventedSsd, "wrong_prevented_ssd")          \
-  X(kStaleEpoch, "stale_epoch")
+  X(kStaleEpoch, "stale_epoch")                         \
+  X(kMembershipChanges, "membership_changes")
 
 enum class Counter : uint32_t {
 #define KVASIR_COUNTER_ID(id, name) id,

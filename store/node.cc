@@ -14,9 +14,7 @@ namespace {
 
 absl::Status CheckOptions(const NodeOptions& options, const Member** self) {
   const auto bad = [](const std::string& why) { return absl::InvalidArgumentError("node options: " + why); };
-  for (const Member& member : options.membership.members) {
-    if (member.id == options.id) *self = &member;
-  }
+  *self = options.membership.Find(options.id);
   if (*self == nullptr) return bad("the membership does not name this node's id '" + options.id + "'");
   if (options.shards == 0 || options.shards > 64) return bad("shards must be 1 to 64");
   if ((*self)->shards != options.shards) return bad("the membership gives '" + options.id + "' another number of shards");
@@ -43,7 +41,13 @@ absl::StatusOr<std::unique_ptr<Node>> NodeImpl::Start(NodeOptions options) {
 }
 
 NodeImpl::NodeImpl(NodeOptions options)
-    : options_(std::move(options)), incarnation_(NewIncarnation()), started_(std::chrono::steady_clock::now()), keeper_("kv-node") {}
+    : options_(std::move(options)),
+      incarnation_(NewIncarnation()),
+      started_(std::chrono::steady_clock::now()),
+      state_(options_.membership.Find(options_.id)->state),
+      epoch_(options_.membership.Find(options_.id)->epoch),
+      membership_(options_.membership),
+      keeper_("kv-node") {}
 
 absl::Status NodeImpl::StartParts() {
   SsdTier::Recovered recovered;
@@ -125,13 +129,13 @@ void NodeImpl::Hello(HelloRequest request, Duration, Answer<HelloReply> answer) 
     counters_.Add(Counter::kHelloRefused);
     answer(std::move(status));
   };
-  if (request.wire_min > kWireVersion || request.wire_max < kWireVersion) {
-    return refuse(absl::FailedPreconditionError("this node speaks wire version " + std::to_string(kWireVersion) + ", the client " +
+  if (request.wire_min > kWireVersion || request.wire_max < kWireVersionMin) {
+    return refuse(absl::FailedPreconditionError("this node speaks wire versions " + std::to_string(kWireVersionMin) + " to " +
+                                                std::to_string(kWireVersion) + ", the client " +
                                                 std::to_string(request.wire_min) + " to " + std::to_string(request.wire_max) +
                                                 "; upgrade the older one"));
   }
   if (absl::Status valid = request.ns.Validate(); !valid.ok()) return refuse(std::move(valid));
-  if (draining_) return refuse(absl::UnavailableError("node " + options_.id + " is draining; use another"));
   const DomainId domain = request.domain;
   const Namespace ns = request.ns;
   names_->Bind(domain, ns, [this, request = std::move(request), answer = std::move(answer)](absl::StatusOr<std::string> warning) mutable {
@@ -145,11 +149,12 @@ void NodeImpl::Hello(HelloRequest request, Duration, Answer<HelloReply> answer) 
 
 void NodeImpl::OpenSession(HelloRequest request, std::string warning, Answer<HelloReply> answer) {
   HelloReply reply;
+  reply.wire = std::min(kWireVersion, request.wire_max);
   reply.credentials = NewSecret();
   reply.node_id = options_.id;
   reply.server_version = KVASIR_VERSION;
   reply.incarnation = incarnation_;
-  reply.membership = options_.membership;
+  reply.membership = membership();
   reply.run_blocks = options_.run_blocks;
   reply.session_ttl = options_.session_ttl;
   reply.lease = options_.lease;
@@ -162,7 +167,12 @@ void NodeImpl::OpenSession(HelloRequest request, std::string warning, Answer<Hel
       do {
         std::memcpy(&reply.session, NewSecret().data(), sizeof reply.session);
       } while (reply.session == 0 || sessions_.contains(reply.session));
-      sessions_[reply.session] = {request.domain, request.ns, std::chrono::steady_clock::now(), nullptr, false, {}};
+      SessionEntry& entry = sessions_[reply.session];
+      entry.domain = request.domain;
+      entry.ns = request.ns;
+      entry.wire = reply.wire;
+      entry.peer = !request.peer.empty();
+      entry.seen = std::chrono::steady_clock::now();
     }
   }
   if (full) return answer(absl::ResourceExhaustedError("too many sessions on node " + options_.id + "; try again later"));
@@ -189,11 +199,11 @@ absl::Status NodeImpl::Admit(uint64_t session, uint64_t epoch, uint32_t shard) {
     const auto at = sessions_.find(session);
     if (at == sessions_.end()) return absl::AbortedError("no such session on node " + options_.id + "; say Hello again");
     at->second.seen = std::chrono::steady_clock::now();
+    if (at->second.wire < 2) epoch = 0;  // it knows the membership's only
   }
-  if (epoch != 0 && epoch != options_.membership.epoch) {
+  if (const uint64_t ours = epoch_; epoch != 0 && epoch != ours) {
     counters_.Add(Counter::kStaleEpoch);
-    return absl::AbortedError("stale epoch " + std::to_string(epoch) + "; node " + options_.id + " is at " +
-                              std::to_string(options_.membership.epoch) + ": say Hello again");
+    return StaleEpoch(options_.id, epoch, ours);
   }
   if (shard >= shards_.size()) return absl::InvalidArgumentError("node " + options_.id + " has no shard " + std::to_string(shard));
   return absl::OkStatus();
@@ -230,7 +240,9 @@ std::string NodeImpl::NewSecret() {
 // ---- calls -----------------------------------------------------------------------------------------------------------
 void NodeImpl::Offer(OfferRequest request, Duration deadline, Answer<OfferReply> answer) {
   if (absl::Status admitted = Admit(request.session, request.epoch, request.shard); !admitted.ok()) return answer(std::move(admitted));
-  if (draining_) return answer(absl::UnavailableError("node " + options_.id + " is draining; use another"));
+  if (!TakesBlocks()) {
+    return answer(absl::UnavailableError("node " + options_.id + " is " + Name(state_) + " and takes no new blocks; use another"));
+  }
   if (request.deadline <= Duration::zero()) request.deadline = deadline;
   const std::vector<View> views = request.views;
   names_->Keep(views, [this, request = std::move(request), answer = std::move(answer)](absl::Status kept) mutable {

@@ -24,7 +24,11 @@ using LogSink = std::function<void(Severity, const std::string& message)>;
 
 struct NodeOptions {
   std::string id = "node-0";              ///< must be in `membership`
-  Membership membership;                  ///< static; every node and client has the same
+  Membership membership;                  ///< as it begins, with this node in it; Adopt brings later ones
+  /// Asks for another state of this node in the membership; what comes of it is Adopted. Empty = the membership is static:
+  /// then a cordoned or draining node refuses new blocks, and others learn it by that.
+  std::function<void(MemberState, absl::AnyInvocable<void(absl::Status)>)> announce;
+  std::function<std::string()> membership_source;  ///< for Status; empty = "static"
   uint32_t run_blocks = 16;               ///< placement unit; the same on every node of a cluster
   uint32_t shards = 1;                    ///< one Loop each; as membership says for this id
 
@@ -53,6 +57,11 @@ class Node : public StoreApi, public AdminApi {
   static absl::StatusOr<std::unique_ptr<Node>> Start(NodeOptions options);
   ~Node() override = default;  ///< drops sessions and listeners; durable parts stay, the rest is gone
   virtual const NodeOptions& options() const = 0;
+  /// Any thread. Takes over a membership with a higher epoch and tells every session. One without this node leaves its own
+  /// entry as it was: a node does not go because others lost sight of it.
+  virtual void Adopt(Membership membership) = 0;
+  virtual Membership membership() const = 0;
+  virtual MemberState state() const = 0;
   /// Where its shards listen for data connections.
   virtual std::vector<DataAddress> DataAddresses() const = 0;
   /// Reads the counters without waiting for a Loop. Sorted by name.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// NodeImpl: Watch, and what operators ask.
+// NodeImpl: Watch, membership, and what operators ask.
 #include <algorithm>
 #include <utility>
 
@@ -46,7 +46,7 @@ std::unique_ptr<StoreApi::Watcher> NodeImpl::Watch(uint64_t session, OnEvent eve
     if (known) {
       listener->event = std::move(event);
       listener->end = std::move(end);
-      listener->event(MembershipChanged{options_.membership});
+      listener->event(MembershipChanged{membership()});
       for (WatchEvent& early : unheard) listener->event(std::move(early));
     }
   }
@@ -77,6 +77,44 @@ void NodeImpl::Notify(uint64_t session, WatchEvent event) {
   if (listener->event) listener->event(std::move(event));
 }
 
+// ---- membership ------------------------------------------------------------------------------------------------------
+Membership NodeImpl::membership() const {
+  MutexLock lock(mutex_);
+  return membership_;
+}
+
+void NodeImpl::Adopt(Membership membership) {
+  std::vector<uint64_t> sessions;
+  {
+    MutexLock lock(mutex_);
+    if (membership.epoch <= membership_.epoch || membership.members.size() > Membership::kMembersMax) return;
+    if (membership.Find(options_.id) == nullptr) {
+      membership.members.push_back(*membership_.Find(options_.id));
+      std::sort(membership.members.begin(), membership.members.end(), [](const Member& a, const Member& b) { return a.id < b.id; });
+    }
+    const Member& self = *membership.Find(options_.id);
+    state_ = self.state;
+    epoch_ = self.epoch;
+    membership_ = membership;
+    for (const auto& [id, session] : sessions_) sessions.push_back(id);
+  }
+  counters_.Add(Counter::kMembershipChanges);
+  for (const uint64_t session : sessions) Notify(session, MembershipChanged{membership});
+}
+
+void NodeImpl::Announce(MemberState state, absl::AnyInvocable<void(absl::Status)> done) {
+  if (options_.announce) return options_.announce(state, std::move(done));
+  state_ = state;
+  done(absl::OkStatus());
+}
+
+void NodeImpl::Cordon(bool cordoned, Answer<NodeStatus> answer) {
+  Announce(cordoned ? MemberState::kCordoned : MemberState::kServing, [this, answer = std::move(answer)](absl::Status told) mutable {
+    if (!told.ok()) return answer(std::move(told));
+    Status(std::move(answer));
+  });
+}
+
 // ---- Admin -----------------------------------------------------------------------------------------------------------
 void NodeImpl::Status(Answer<NodeStatus> answer) {
   struct Gather {
@@ -92,11 +130,12 @@ void NodeImpl::Status(Answer<NodeStatus> answer) {
   NodeStatus& s = gather->status;
   s.node_id = options_.id;
   s.version = KVASIR_VERSION;
-  s.state = draining_ ? "draining" : "serving";
+  s.state = Name(state_);
+  s.membership_source = options_.membership_source ? options_.membership_source() : "static";
   s.device = "cpu (" + std::to_string(options_.codec_threads) + " checking threads)";
   s.uptime = std::chrono::steady_clock::now() - started_;
-  s.epoch = options_.membership.epoch;
-  s.membership = options_.membership;
+  s.membership = membership();
+  s.epoch = s.membership.epoch;
   s.counters = counters_.Snapshot();
   {
     MutexLock lock(mutex_);
@@ -166,9 +205,12 @@ void NodeImpl::List(ListRequest request, Answer<ListReply> answer) {
 }
 
 void NodeImpl::Drain(Duration wait, Answer<NodeStatus> answer) {
-  draining_ = true;
-  keeper_.loop().Post([this, until = std::chrono::steady_clock::now() + wait, answer = std::move(answer)]() mutable {
-    LookDrained(until, std::move(answer));
+  const Instant until = std::chrono::steady_clock::now() + wait;
+  Announce(MemberState::kDraining, [this, until, answer = std::move(answer)](const absl::Status& told) mutable {
+    // Whatever the membership says: this node takes nothing new, and its clients go elsewhere.
+    if (!told.ok()) options_.log(Severity::kWarning, "drain: the membership was not told: " + std::string(told.message()));
+    state_ = MemberState::kDraining;
+    keeper_.loop().Post([this, until, answer = std::move(answer)]() mutable { LookDrained(until, std::move(answer)); });
   });
 }
 

@@ -38,8 +38,12 @@ class NodeImpl : public Node {
   void Status(Answer<NodeStatus> answer) override;
   void List(ListRequest request, Answer<ListReply> answer) override;
   void Drain(Duration wait, Answer<NodeStatus> answer) override;
+  void Cordon(bool cordoned, Answer<NodeStatus> answer) override;
 
   const NodeOptions& options() const override { return options_; }
+  void Adopt(Membership membership) override;
+  Membership membership() const override;
+  MemberState state() const override { return state_; }
   std::vector<DataAddress> DataAddresses() const override;
   std::vector<std::pair<std::string, uint64_t>> Counters() const override { return counters_.Snapshot(); }
 
@@ -54,6 +58,8 @@ class NodeImpl : public Node {
   struct SessionEntry {
     DomainId domain;
     Namespace ns;
+    uint32_t wire = kWireVersion;
+    bool peer = false;                ///< another node
     Instant seen{};
     std::shared_ptr<Listener> watcher;
     bool watched = false;             ///< a Watch has come: what is said without one from now on is nobody's
@@ -66,6 +72,8 @@ class NodeImpl : public Node {
   void Recover(SsdTier::Recovered recovered);
   void OpenSession(HelloRequest request, std::string warning, Answer<HelloReply> answer);
   absl::Status Admit(uint64_t session, uint64_t epoch, uint32_t shard);
+  bool TakesBlocks() const { return state_ == MemberState::kServing || state_ == MemberState::kJoining; }
+  void Announce(MemberState state, absl::AnyInvocable<void(absl::Status)> done);
   void SweepSessions();
   void Notify(uint64_t session, WatchEvent event);
   void Unwatch(uint64_t session, const std::shared_ptr<Listener>& listener);
@@ -76,13 +84,15 @@ class NodeImpl : public Node {
   const uint64_t incarnation_;
   const Instant started_;
   class Counters counters_;
-  std::atomic<bool> draining_{false};
+  std::atomic<MemberState> state_;
+  std::atomic<uint64_t> epoch_;  // this node's own
   std::unique_ptr<SsdTier> ssd_;
   std::unique_ptr<Names> names_;
   std::unique_ptr<Objects> objects_;
   std::unique_ptr<WorkerPool> workers_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
+  Membership membership_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<uint64_t, SessionEntry> sessions_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ = false;  // keeper's
   LoopThread keeper_;  // last: its thread ends first

@@ -25,9 +25,7 @@ absl::StatusOr<Embedded> StartEmbedded(NodeOptions options) {
   if (options.membership.members.empty()) {
     options.membership = {.epoch = 1, .members = {{options.id, "embedded:" + options.id, options.shards, 100, ""}}};
   }
-  for (const Member& member : options.membership.members) {
-    if (member.id == options.id) embedded.address = member.control;
-  }
+  if (const Member* self = options.membership.Find(options.id)) embedded.address = self->control;
   absl::StatusOr<std::unique_ptr<Node>> node = Node::Start(std::move(options));
   if (!node.ok()) return node.status();
   embedded.node = *std::move(node);

@@ -158,10 +158,10 @@ absl::Status Serve(DaemonOptions options) {
   }
   auto node = Node::Start(options.node);
   if (!node.ok()) return node.status();
-  GrpcServer server(node->get(), node->get(), {.address = options.listen.Text()});
+  GrpcServer server({.store = node->get(), .admin = node->get()}, {.address = options.listen.Text()});
   const auto control = server.Start();
   if (!control.ok()) return control.status();
-  server.SetHealth(GrpcServer::Health::kReadiness, true);
+  server.SetHealth(GrpcServer::kReadiness, true);
   if (absl::Status status = Announce(options, **node, *control); !status.ok()) return status;
   if (!IsLoopback(options.listen.host)) {
     options.node.log(Severity::kWarning,
@@ -172,7 +172,7 @@ absl::Status Serve(DaemonOptions options) {
   const char* name = signals.Take();
   options.node.log(Severity::kInfo, Cat(name, ": takes no new work, waits at most ", HumanDuration(options.drain_wait),
                                         " for readers; a second signal exits at once"));
-  server.SetHealth(GrpcServer::Health::kReadiness, false);
+  server.SetHealth(GrpcServer::kReadiness, false);
   Drain(**node, options, signals);
   server.Shutdown(kLastCalls);
   options.node.log(Severity::kInfo, "stopped");

@@ -20,8 +20,21 @@ struct TierStatus {
   uint64_t live = 0;      ///< payload of sealed parts
   uint64_t parts = 0;
 };
+/// How far a node is with taking over what it should hold, or (draining) with handing over what it holds.
+struct MoveStatus {
+  uint64_t runs_done = 0, runs_total = 0;    ///< of the move under way; total grows as it is found out
+  uint64_t bytes_done = 0, bytes_total = 0;
+  uint64_t epoch = 0;                        ///< the membership it works towards
+  bool settled = true;                       ///< nothing is under way
+};
+/// A node as another sees it.
+struct PeerStatus {
+  std::string id;
+  std::string state;                         ///< "ok", "silent", "unknown"
+  Duration since{};                          ///< its last answer
+};
 struct NodeStatus {
-  std::string node_id, version, state;   ///< state: "serving", "draining"
+  std::string node_id, version, state;   ///< state: see MemberState; "drained" when nothing is left to hand over
   std::string device;                    ///< checksum and codec device
   Duration uptime{};
   uint64_t epoch = 0;
@@ -29,6 +42,10 @@ struct NodeStatus {
   uint64_t sessions = 0, leases = 0, blocks = 0, parts = 0;
   std::vector<TierStatus> tiers;
   std::vector<std::pair<std::string, uint64_t>> counters;  ///< sorted by name, see store/counters.h
+  MoveStatus taking_over, handing_over;
+  std::vector<PeerStatus> peers;         ///< those it probes
+  std::string membership_source;         ///< "static", "etcd 10.0.0.1:2379: ok", "etcd ...: unreachable for 12s, cached view"
+  std::vector<std::pair<std::string, std::string>> features;  ///< name, "on" or "off: why": what an operator wonders about
 };
 /// One stored block in one view.
 struct BlockInfo {
@@ -57,8 +74,11 @@ class AdminApi {
   virtual ~AdminApi() = default;
   virtual void Status(Answer<NodeStatus> answer) = 0;
   virtual void List(ListRequest request, Answer<ListReply> answer) = 0;
-  /// Stops new sessions and offers, waits for leases (at most `wait`), then answers.
+  /// Takes no new blocks; others take over what it holds; waits until they have it and no reader holds anything (at most
+  /// `wait`), then answers. Status tells the progress meanwhile.
   virtual void Drain(Duration wait, Answer<NodeStatus> answer) = 0;
+  /// Cordoned: takes no new blocks, serves those it has. Uncordon also ends a drain. Answers once the membership says so.
+  virtual void Cordon(bool cordoned, Answer<NodeStatus> answer) = 0;
 };
 
 }  // namespace kvasir

@@ -96,6 +96,11 @@ bool RanksAfter(const Candidate& a, const Candidate& b) {
   return score_a != score_b ? score_a < score_b : a.member > b.member;
 }
 
+bool MayOwn(MemberState state, Owning owning) {
+  if (owning == Owning::kBefore) return state != MemberState::kJoining;
+  return state == MemberState::kServing || state == MemberState::kJoining;
+}
+
 Placed PlacedOf(const Candidate& c, const Member& member) {
   const uint64_t draw = Mix(c.hash ^ 0x6B76617369720000u);  // another draw than the member's own
   return {c.member, static_cast<uint32_t>((Wide{draw} * std::max<uint32_t>(member.shards, 1)) >> 64)};
@@ -103,11 +108,34 @@ Placed PlacedOf(const Candidate& c, const Member& member) {
 
 }  // namespace
 
-std::vector<Placed> Place(const BlockKey& run_key, const Membership& membership, uint32_t count) {
+const char* Name(MemberState state) {
+  switch (state) {
+    case MemberState::kServing: return "serving";
+    case MemberState::kJoining: return "joining";
+    case MemberState::kCordoned: return "cordoned";
+    case MemberState::kDraining: return "draining";
+  }
+  return "unknown";
+}
+
+std::optional<MemberState> ParseMemberState(std::string_view name) {
+  for (const MemberState state : {MemberState::kServing, MemberState::kJoining, MemberState::kCordoned, MemberState::kDraining}) {
+    if (name == Name(state)) return state;
+  }
+  return std::nullopt;
+}
+
+const Member* Membership::Find(std::string_view id) const {
+  const auto at = std::lower_bound(members.begin(), members.end(), id, [](const Member& m, std::string_view wanted) { return m.id < wanted; });
+  return at != members.end() && at->id == id ? &*at : nullptr;
+}
+
+std::vector<Placed> Place(const BlockKey& run_key, const Membership& membership, uint32_t count, Owning owning) {
   const std::vector<Member>& members = membership.members;
   std::vector<Candidate> heap;
   heap.reserve(members.size());
   for (uint32_t i = 0; i < members.size(); ++i) {
+    if (!MayOwn(members[i].state, owning)) continue;
     const uint64_t hash = Hash(run_key, members[i].id);
     heap.push_back({hash, Distance(hash), members[i].weight, i});
   }
@@ -117,7 +145,7 @@ std::vector<Placed> Place(const BlockKey& run_key, const Membership& membership,
   std::vector<Placed> placed;
   std::vector<Candidate> waiting;
   absl::flat_hash_set<std::string_view> zones;
-  const size_t wanted = std::min<size_t>(count, members.size());
+  const size_t wanted = std::min<size_t>(count, heap.size());
   const auto take_or_wait = [&](const Candidate& c) {
     const Member& member = members[c.member];
     const bool take = placed.size() < wanted && (member.zone.empty() || zones.insert(member.zone).second);
@@ -135,6 +163,17 @@ std::vector<Placed> Place(const BlockKey& run_key, const Membership& membership,
     for (const Candidate& c : std::exchange(waiting, {})) take_or_wait(c);
   }
   return placed;
+}
+
+std::vector<Placed> PlaceForReading(const BlockKey& run_key, const Membership& membership, uint32_t replicas) {
+  std::vector<Placed> asked = Place(run_key, membership, replicas + 1, Owning::kNow);
+  const bool steady = std::all_of(membership.members.begin(), membership.members.end(),
+                                  [](const Member& m) { return m.state == MemberState::kServing; });
+  if (steady) return asked;
+  for (const Placed& before : Place(run_key, membership, replicas + 1, Owning::kBefore)) {
+    if (std::find(asked.begin(), asked.end(), before) == asked.end()) asked.push_back(before);
+  }
+  return asked;
 }
 
 }  // namespace kvasir

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -22,10 +23,15 @@
 
 namespace kvasir {
 
-inline constexpr uint32_t kWireVersion = 1;          ///< N; a peer speaks N or N+1
+/// What this build speaks, newest and oldest; Hello chooses the newest that both know. 2 added: a block's run and replicas,
+/// a part's generation, peers, spread, damage reports. Who speaks 1 leaves them out.
+extern const uint32_t kWireVersion;
+inline constexpr uint32_t kWireVersionMin = 1;
 inline constexpr size_t kPartsPerOfferMax = 4096;
 inline constexpr size_t kBlocksPerAcquireMax = 16384;
 inline constexpr size_t kViewsPerCallMax = 64;
+inline constexpr uint32_t kReplicasMax = 16;
+inline constexpr size_t kDamagedPerTouchMax = 64;
 inline constexpr size_t kObjectBytesMax = 1 << 20;
 inline constexpr size_t kObjectNameBytesMax = 256;
 
@@ -34,9 +40,10 @@ using Answer = absl::AnyInvocable<void(absl::StatusOr<T>)>;
 
 // ---- Hello: who speaks, about what; answers where bytes travel -------------------------------------------------------
 struct HelloRequest {
-  uint32_t wire_min = kWireVersion, wire_max = kWireVersion;
+  uint32_t wire_min = kWireVersionMin, wire_max = kWireVersion;
   std::string client;     ///< for people: program, host, pid
   std::string tenant;     ///< at most 128 bytes
+  std::string peer;       ///< id of the node that asks, "" = a client. A peer may read whatever state the node is in
   DomainId domain;
   Namespace ns;
 };
@@ -68,6 +75,8 @@ struct OfferedBlock {
   BlockKey parent;            ///< for leaf-first eviction
   uint32_t block_index = 0;
   uint32_t token_count = 0;
+  BlockKey run{};             ///< key of the first block of its run: what it is placed by; zero = unknown (wire 1)
+  uint32_t replicas = 1;      ///< nodes that shall hold it: kept up by repair
 };
 struct OfferedPart {
   uint32_t block = 0;         ///< index into blocks
@@ -76,10 +85,11 @@ struct OfferedPart {
   uint64_t bytes = 0;         ///< whole part, header included
   std::string root;           ///< 16 bytes
   std::string grant;          ///< encoded RemoteSpan of `bytes` bytes
+  uint64_t generation = 0;    ///< stamped in it by the node that holds it; 0 from a writer
 };
 struct OfferRequest {
   uint64_t session = 0;
-  uint64_t epoch = 0;         ///< the membership the client placed by
+  uint64_t epoch = 0;         ///< the node's, as the client knows it; 0 = any
   uint32_t shard = 0;
   Ack ack = Ack::kVolatile;
   std::vector<View> views;
@@ -97,6 +107,7 @@ struct OfferReply {
 struct AcquiredRun {
   uint32_t first_block = 0;          ///< index in the chain
   std::vector<BlockKey> keys;
+  BlockKey run{};                    ///< what they are placed by; zero = unknown (wire 1)
 };
 struct AcquireRequest {
   uint64_t session = 0;
@@ -128,10 +139,17 @@ struct AcquireReply {
   Duration lease_for{};
   std::vector<View> views;
   std::vector<uint32_t> held;        ///< per run: blocks held from its first on
+  std::vector<uint32_t> spread;      ///< per run: owners in rank order that hold it, for readers to choose from; 0 = as placed
   std::vector<AcquiredBlock> blocks; ///< of all runs, in order; empty when match_only
 };
 
-// ---- Touch: leases and wishes --------------------------------------------------------------------------------------
+// ---- Touch: leases, wishes, and what readers saw -----------------------------------------------------------------------
+/// A part whose bytes did not answer to their checks at the reader: the node looks at its own copy.
+struct DamagedPart {
+  BlockKey key;
+  View view;
+  uint16_t layer_group = 0, head_group = 0;
+};
 struct TouchRequest {
   uint64_t session = 0;
   uint32_t shard = 0;
@@ -139,6 +157,7 @@ struct TouchRequest {
   std::vector<BlockKey> keep;            ///< do not evict for `keep_for` (a wish, bounded by the node)
   Duration keep_for{};
   std::vector<BlockKey> drop;            ///< will not be used again: first to go
+  std::vector<DamagedPart> damaged;      ///< at most kDamagedPerTouchMax
 };
 struct TouchReply {
   std::vector<uint64_t> gone;            ///< leases of `renew` that had ended
@@ -170,6 +189,13 @@ struct ObjectReply {
   uint64_t version = 0;                  ///< get: of value; put: the new one
   std::string value;
 };
+
+/// Where a status carries an epoch; on the wire it is the error's details.
+inline constexpr const char* kEpochPayload = "kvasir/epoch";
+/// Aborted: the caller's epoch is not the node's. Carries the one that is: call again with it, once.
+absl::Status StaleEpoch(const std::string& node, uint64_t given, uint64_t current);
+/// The current epoch that a StaleEpoch carries; nothing for any other status.
+std::optional<uint64_t> CurrentEpochOf(const absl::Status& status);
 
 class StoreApi {
  public:

@@ -89,6 +89,7 @@ void ToProto(const HelloRequest& from, v1::HelloRequest* to) {
   to->set_tenant(from.tenant);
   to->set_domain(std::string(from.domain.view()));
   to->set_namespace_(from.ns.Encode());
+  if (SpeaksWire2()) to->set_peer(Utf8(from.peer));
 }
 
 absl::StatusOr<HelloRequest> FromProto(const v1::HelloRequest& from) {
@@ -100,6 +101,7 @@ absl::StatusOr<HelloRequest> FromProto(const v1::HelloRequest& from) {
   to.client = check.Bytes("client", from.client(), kWireTextBytesMax);
   to.tenant = check.Bytes("tenant", from.tenant(), kWireNameBytesMax);
   check.Digest("domain", from.domain(), &to.domain);
+  if (SpeaksWire2()) to.peer = check.Bytes("peer", from.peer(), kWireNameBytesMax);
   if (!check.ok()) return check.status();
   absl::StatusOr<Namespace> ns = Namespace::Decode(from.namespace_());
   if (!ns.ok()) check.Refuse("namespace", ns.status());
@@ -167,6 +169,9 @@ void ToProto(const OfferRequest& from, v1::OfferRequest* to) {
     block->set_parent(std::string(b.parent.view()));
     block->set_block_index(b.block_index);
     block->set_token_count(b.token_count);
+    if (!SpeaksWire2()) continue;
+    block->set_run(std::string(b.run.view()));
+    block->set_replicas(b.replicas);
   }
   for (const OfferedPart& p : from.parts) {
     v1::OfferedPart* part = to->add_parts();
@@ -177,6 +182,7 @@ void ToProto(const OfferRequest& from, v1::OfferRequest* to) {
     part->set_bytes(p.bytes);
     part->set_root(p.root);
     part->set_grant(p.grant);
+    if (SpeaksWire2()) part->set_generation(p.generation);
   }
   to->set_deadline_ns(from.deadline.count());
 }
@@ -201,6 +207,10 @@ absl::StatusOr<OfferRequest> FromProto(const v1::OfferRequest& from) {
     check.Digest({"blocks", i, "parent"}, from.blocks(i).parent(), &block.parent);
     block.block_index = from.blocks(i).block_index();
     block.token_count = from.blocks(i).token_count();
+    if (!SpeaksWire2()) continue;
+    if (!from.blocks(i).run().empty()) check.Digest({"blocks", i, "run"}, from.blocks(i).run(), &block.run);
+    check.AtMost({"blocks", i, "replicas"}, from.blocks(i).replicas(), kReplicasMax);
+    block.replicas = std::max(1u, from.blocks(i).replicas());
   }
   to.parts.resize(static_cast<size_t>(from.parts_size()));
   for (int i = 0; i < from.parts_size() && check.ok(); ++i) {
@@ -216,6 +226,7 @@ absl::StatusOr<OfferRequest> FromProto(const v1::OfferRequest& from) {
     part.head_group = check.Narrow({"parts", i, "head_group"}, p.head_group());
     part.root = check.Exactly({"parts", i, "root"}, p.root(), kRootBytes);
     part.grant = check.Exactly({"parts", i, "grant"}, p.grant(), RemoteSpan::kEncodedBytes);
+    if (SpeaksWire2()) part.generation = p.generation();
   }
   return check.Done(std::move(to));
 }
@@ -242,6 +253,7 @@ void ToProto(const AcquireRequest& from, v1::AcquireRequest* to) {
     v1::AcquiredRun* run = to->add_runs();
     run->set_first_block(r.first_block);
     KeysToProto(r.keys, run->mutable_keys());
+    if (SpeaksWire2()) run->set_run(std::string(r.run.view()));
   }
   for (const std::string& accept : from.accept) to->add_accept(accept);
   to->set_first_layer(from.first_layer);
@@ -265,7 +277,8 @@ absl::StatusOr<AcquireRequest> FromProto(const v1::AcquireRequest& from) {
   for (const v1::AcquiredRun& run : from.runs()) blocks += static_cast<uint64_t>(run.keys_size());
   if (!check.AtMost("runs.keys", blocks, kBlocksPerAcquireMax)) return check.status();
   for (const v1::AcquiredRun& run : from.runs()) {
-    to.runs.push_back({run.first_block(), KeysOf(run.keys(), check, "runs.keys")});
+    AcquiredRun& added = to.runs.emplace_back(AcquiredRun{run.first_block(), KeysOf(run.keys(), check, "runs.keys"), {}});
+    if (SpeaksWire2() && !run.run().empty()) check.Digest("runs.run", run.run(), &added.run);
   }
   for (int i = 0; i < from.accept_size(); ++i) {
     to.accept.push_back(check.Bytes({"accept", i}, from.accept(i), kSpecBytesMax));
@@ -291,6 +304,7 @@ void ToProto(const AcquireReply& from, v1::AcquireReply* to) {
     block->set_view(b.view);
     for (const PartGrant& part : b.parts) ToProto(part, block->add_parts());
   }
+  if (SpeaksWire2()) to->mutable_spread()->Add(from.spread.begin(), from.spread.end());
 }
 
 absl::StatusOr<AcquireReply> FromProto(const v1::AcquireReply& from) {
@@ -303,6 +317,9 @@ absl::StatusOr<AcquireReply> FromProto(const v1::AcquireReply& from) {
   check.AtMost("blocks", static_cast<uint64_t>(from.blocks_size()), kBlocksPerAcquireMax);
   if (!check.ok()) return check.status();
   to.held.assign(from.held().begin(), from.held().end());
+  if (SpeaksWire2() && check.AtMost("spread", static_cast<uint64_t>(from.spread_size()), kBlocksPerAcquireMax)) {
+    to.spread.assign(from.spread().begin(), from.spread().end());
+  }
   for (int i = 0; i < from.blocks_size() && check.ok(); ++i) {
     const v1::AcquiredBlock& b = from.blocks(i);
     check.Below({"blocks", i, "view"}, b.view(), to.views.size());
@@ -328,7 +345,35 @@ void ToProto(const TouchRequest& from, v1::TouchRequest* to) {
   KeysToProto(from.keep, to->mutable_keep());
   to->set_keep_for_ns(from.keep_for.count());
   KeysToProto(from.drop, to->mutable_drop());
+  if (!SpeaksWire2()) return;
+  for (const DamagedPart& d : from.damaged) {
+    v1::DamagedPart* damaged = to->add_damaged();
+    damaged->set_key(std::string(d.key.view()));
+    damaged->set_view(d.view.Encode());
+    damaged->set_layer_group(d.layer_group);
+    damaged->set_head_group(d.head_group);
+  }
 }
+
+namespace {
+
+std::vector<DamagedPart> DamagedOf(const v1::TouchRequest& from, FieldCheck& check) {
+  std::vector<DamagedPart> damaged;
+  if (!check.AtMost("damaged", static_cast<uint64_t>(from.damaged_size()), kDamagedPerTouchMax)) return damaged;
+  for (int i = 0; i < from.damaged_size() && check.ok(); ++i) {
+    const v1::DamagedPart& d = from.damaged(i);
+    DamagedPart& part = damaged.emplace_back();
+    check.Digest({"damaged", i, "key"}, d.key(), &part.key);
+    part.layer_group = check.Narrow({"damaged", i, "layer_group"}, d.layer_group());
+    part.head_group = check.Narrow({"damaged", i, "head_group"}, d.head_group());
+    absl::StatusOr<View> view = View::Decode(d.view());
+    if (view.ok()) part.view = *std::move(view);
+    if (!view.ok()) check.Refuse({"damaged", i, "view"}, view.status());
+  }
+  return damaged;
+}
+
+}  // namespace
 
 absl::StatusOr<TouchRequest> FromProto(const v1::TouchRequest& from) {
   FieldCheck check("TouchRequest");
@@ -343,6 +388,7 @@ absl::StatusOr<TouchRequest> FromProto(const v1::TouchRequest& from) {
   to.keep = KeysOf(from.keep(), check, "keep");
   to.keep_for = check.Time("keep_for_ns", from.keep_for_ns());
   to.drop = KeysOf(from.drop(), check, "drop");
+  if (SpeaksWire2()) to.damaged = DamagedOf(from, check);
   return check.Done(std::move(to));
 }
 

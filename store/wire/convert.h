@@ -8,14 +8,18 @@
 
 #include "absl/status/statusor.h"
 #include "store/api/admin_api.h"
+#include "store/api/peer_api.h"
 #include "store/api/store_api.h"
 
 namespace kvasir::v1 {  // generated from kvasir.proto; include store/wire/kvasir.pb.h to touch one
 class AcquireReply;
 class AcquireRequest;
+class CordonRequest;
 class DrainRequest;
 class HelloReply;
 class HelloRequest;
+class InventoryReply;
+class InventoryRequest;
 class ListReply;
 class ListRequest;
 class Membership;
@@ -24,6 +28,10 @@ class ObjectReply;
 class ObjectRequest;
 class OfferReply;
 class OfferRequest;
+class ProbeReply;
+class ProbeRequest;
+class SuggestReply;
+class SuggestRequest;
 class TouchReply;
 class TouchRequest;
 class WatchEvent;
@@ -43,6 +51,9 @@ inline constexpr size_t kWireTiersMax = 16;
 inline constexpr size_t kWireCountersMax = 4096;
 inline constexpr size_t kWireListMax = 10000;
 inline constexpr size_t kWireCursorBytesMax = 256;
+inline constexpr size_t kWirePeersMax = 4096;
+inline constexpr size_t kWireInventoryBlocksMax = 65536;
+inline constexpr size_t kWireInventoryTableMax = 4096;    ///< domains, namespaces, views of one answer
 /// Longest duration a message may name: adding it to a clock never overflows.
 inline constexpr Duration kDurationMax = std::chrono::hours(24 * 366 * 10);
 
@@ -61,6 +72,12 @@ void ToProto(const Membership& from, v1::Membership* to);
 void ToProto(const NodeStatus& from, v1::NodeStatus* to);
 void ToProto(const ListRequest& from, v1::ListRequest* to);
 void ToProto(const ListReply& from, v1::ListReply* to);
+void ToProto(const ProbeRequest& from, v1::ProbeRequest* to);
+void ToProto(const ProbeReply& from, v1::ProbeReply* to);
+void ToProto(const InventoryRequest& from, v1::InventoryRequest* to);
+void ToProto(const InventoryReply& from, v1::InventoryReply* to);
+void ToProto(const SuggestRequest& from, v1::SuggestRequest* to);
+void ToProto(const SuggestReply& from, v1::SuggestReply* to);
 
 absl::StatusOr<HelloRequest> FromProto(const v1::HelloRequest& from);
 absl::StatusOr<HelloReply> FromProto(const v1::HelloReply& from);
@@ -77,7 +94,16 @@ absl::StatusOr<Membership> FromProto(const v1::Membership& from);
 absl::StatusOr<NodeStatus> FromProto(const v1::NodeStatus& from);
 absl::StatusOr<ListRequest> FromProto(const v1::ListRequest& from);
 absl::StatusOr<ListReply> FromProto(const v1::ListReply& from);
+absl::StatusOr<ProbeRequest> FromProto(const v1::ProbeRequest& from);
+absl::StatusOr<ProbeReply> FromProto(const v1::ProbeReply& from);
+absl::StatusOr<InventoryRequest> FromProto(const v1::InventoryRequest& from);
+absl::StatusOr<InventoryReply> FromProto(const v1::InventoryReply& from);
+absl::StatusOr<SuggestRequest> FromProto(const v1::SuggestRequest& from);
+absl::StatusOr<SuggestReply> FromProto(const v1::SuggestReply& from);
 /// Drain has a duration only.
 absl::StatusOr<Duration> FromProto(const v1::DrainRequest& from);
+
+/// True where this build speaks the fields of wire version 2. What it does not speak it neither writes nor reads.
+inline bool SpeaksWire2() { return kWireVersion >= 2; }
 
 }  // namespace kvasir

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The messages of service Admin, and Membership, which both services show.
+// The messages of service Admin, and Membership, which all services show.
 #include "store/wire/convert.h"
 #include "store/wire/field_check.h"
 #include "store/wire/kvasir.pb.h"
@@ -15,6 +15,9 @@ void ToProto(const Membership& from, v1::Membership* to) {
     member->set_shards(m.shards);
     member->set_weight(m.weight);
     member->set_zone(Utf8(m.zone));
+    if (!SpeaksWire2()) continue;
+    member->set_state(static_cast<v1::MemberState>(m.state));
+    member->set_epoch(m.epoch);
   }
 }
 
@@ -36,9 +39,32 @@ absl::StatusOr<Membership> FromProto(const v1::Membership& from) {
     member.shards = m.shards();
     member.weight = m.weight();
     member.zone = check.Bytes({"members", i, "zone"}, m.zone(), kWireNameBytesMax);
+    if (!SpeaksWire2()) continue;
+    if (!v1::MemberState_IsValid(m.state())) check.Refuse({"members", i, "state"}, std::string("unknown"));
+    member.state = static_cast<MemberState>(m.state());
+    member.epoch = m.epoch();
   }
   return check.Done(std::move(to));
 }
+
+namespace {
+
+void ToProto(const MoveStatus& from, v1::MoveStatus* to) {
+  to->set_runs_done(from.runs_done);
+  to->set_runs_total(from.runs_total);
+  to->set_bytes_done(from.bytes_done);
+  to->set_bytes_total(from.bytes_total);
+  to->set_epoch(from.epoch);
+  to->set_settled(from.settled);
+}
+
+/// What an older node leaves out reads as settled.
+MoveStatus MoveOf(bool told, const v1::MoveStatus& from) {
+  if (!told) return {};
+  return {from.runs_done(), from.runs_total(), from.bytes_done(), from.bytes_total(), from.epoch(), from.settled()};
+}
+
+}  // namespace
 
 void ToProto(const NodeStatus& from, v1::NodeStatus* to) {
   to->set_node_id(Utf8(from.node_id));
@@ -66,7 +92,44 @@ void ToProto(const NodeStatus& from, v1::NodeStatus* to) {
     counter->set_name(Utf8(name));
     counter->set_value(value);
   }
+  if (!SpeaksWire2()) return;
+  ToProto(from.taking_over, to->mutable_taking_over());
+  ToProto(from.handing_over, to->mutable_handing_over());
+  for (const PeerStatus& p : from.peers) {
+    v1::PeerStatus* peer = to->add_peers();
+    peer->set_id(Utf8(p.id));
+    peer->set_state(Utf8(p.state));
+    peer->set_since_ns(p.since.count());
+  }
+  to->set_membership_source(Utf8(from.membership_source));
+  for (const auto& [name, state] : from.features) {
+    v1::Feature* feature = to->add_features();
+    feature->set_name(Utf8(name));
+    feature->set_state(Utf8(state));
+  }
 }
+
+namespace {
+
+void ClusterOf(const v1::NodeStatus& from, FieldCheck& check, NodeStatus& to) {
+  to.taking_over = MoveOf(from.has_taking_over(), from.taking_over());
+  to.handing_over = MoveOf(from.has_handing_over(), from.handing_over());
+  to.membership_source = check.Bytes("membership_source", from.membership_source(), kWireTextBytesMax);
+  check.AtMost("peers", static_cast<uint64_t>(from.peers_size()), kWirePeersMax);
+  check.AtMost("features", static_cast<uint64_t>(from.features_size()), kWireCountersMax);
+  for (int i = 0; i < from.peers_size() && check.ok(); ++i) {
+    const v1::PeerStatus& p = from.peers(i);
+    to.peers.push_back({check.Bytes({"peers", i, "id"}, p.id(), kWireNameBytesMax),
+                        check.Bytes({"peers", i, "state"}, p.state(), kWireTextBytesMax),
+                        check.Time({"peers", i, "since_ns"}, p.since_ns())});
+  }
+  for (int i = 0; i < from.features_size() && check.ok(); ++i) {
+    to.features.emplace_back(check.Bytes({"features", i, "name"}, from.features(i).name(), kWireNameBytesMax),
+                             check.Bytes({"features", i, "state"}, from.features(i).state(), kWireTextBytesMax));
+  }
+}
+
+}  // namespace
 
 absl::StatusOr<NodeStatus> FromProto(const v1::NodeStatus& from) {
   FieldCheck check("NodeStatus");
@@ -97,6 +160,7 @@ absl::StatusOr<NodeStatus> FromProto(const v1::NodeStatus& from) {
     to.counters.emplace_back(check.Bytes({"counters", i, "name"}, from.counters(i).name(), kWireTextBytesMax),
                              from.counters(i).value());
   }
+  if (SpeaksWire2()) ClusterOf(from, check, to);
   return check.Done(std::move(to));
 }
 

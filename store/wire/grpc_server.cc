@@ -28,7 +28,9 @@ constexpr int kKeepaliveTimeoutMs = 5000;  ///< and given up after this long
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   const absl::string_view message = status.message();
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), Utf8({message.data(), message.size()}));
+  const absl::optional<absl::Cord> epoch = status.GetPayload(kEpochPayload);
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), Utf8({message.data(), message.size()}),
+                      epoch ? std::string(*epoch) : std::string());
 }
 
 /// What is left of a call's deadline; by the monotonic clock.
@@ -244,9 +246,46 @@ class AdminService final : public v1::Admin::CallbackService {
       admin_->Drain(wait, std::move(answer));
     });
   }
+  grpc::ServerUnaryReactor* Cordon(grpc::CallbackServerContext* context, const v1::CordonRequest* in,
+                                   v1::NodeStatus* out) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    admin_->Cordon(in->cordoned(), [reactor, out](absl::StatusOr<NodeStatus> reply) {
+      if (reply.ok()) ToProto(*reply, out);
+      reactor->Finish(ToGrpc(reply.status()));
+    });
+    return reactor;
+  }
 
  private:
   AdminApi* const admin_;
+};
+
+class PeerService final : public v1::Peer::CallbackService {
+ public:
+  PeerService(PeerApi* peer, const GrpcServerOptions& options) : peer_(peer), options_(options) {}
+
+  grpc::ServerUnaryReactor* Probe(grpc::CallbackServerContext* context, const v1::ProbeRequest* in,
+                                  v1::ProbeReply* out) override {
+    return Serve<ProbeReply>(context, *in, out, [&](ProbeRequest request, Answer<ProbeReply> answer) {
+      peer_->Probe(std::move(request), TimeLeft(*context, options_.deadline_default), std::move(answer));
+    });
+  }
+  grpc::ServerUnaryReactor* Inventory(grpc::CallbackServerContext* context, const v1::InventoryRequest* in,
+                                      v1::InventoryReply* out) override {
+    return Serve<InventoryReply>(context, *in, out, [&](InventoryRequest request, Answer<InventoryReply> answer) {
+      peer_->Inventory(std::move(request), TimeLeft(*context, options_.deadline_default), std::move(answer));
+    });
+  }
+  grpc::ServerUnaryReactor* Suggest(grpc::CallbackServerContext* context, const v1::SuggestRequest* in,
+                                    v1::SuggestReply* out) override {
+    return Serve<SuggestReply>(context, *in, out, [&](SuggestRequest request, Answer<SuggestReply> answer) {
+      peer_->Suggest(std::move(request), TimeLeft(*context, options_.deadline_default), std::move(answer));
+    });
+  }
+
+ private:
+  PeerApi* const peer_;
+  const GrpcServerOptions& options_;
 };
 
 /// `address` with the port that was bound in place of the one asked for.
@@ -259,17 +298,18 @@ std::string BoundAddress(const std::string& address, int port) {
 }  // namespace
 
 struct GrpcServer::Impl {
-  Impl(StoreApi* store_api, AdminApi* admin_api, GrpcServerOptions o)
-      : options(std::move(o)), store(store_api, options), admin(admin_api), has_admin(admin_api != nullptr) {}
+  Impl(GrpcServices s, GrpcServerOptions o)
+      : options(std::move(o)), services(s), store(s.store, options), admin(s.admin), peer(s.peer, options) {}
   const GrpcServerOptions options;
+  const GrpcServices services;
   StoreService store;
   AdminService admin;
-  const bool has_admin;
+  PeerService peer;
   std::unique_ptr<grpc::Server> server;
 };
 
-GrpcServer::GrpcServer(StoreApi* store, AdminApi* admin, GrpcServerOptions options)
-    : impl_(std::make_unique<Impl>(store, admin, std::move(options))) {}
+GrpcServer::GrpcServer(GrpcServices services, GrpcServerOptions options)
+    : impl_(std::make_unique<Impl>(services, std::move(options))) {}
 
 GrpcServer::~GrpcServer() { Shutdown(Duration{0}); }
 
@@ -290,23 +330,24 @@ absl::StatusOr<std::string> GrpcServer::Start() {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.RegisterService(&impl_->store);
-  if (impl_->has_admin) builder.RegisterService(&impl_->admin);
+  if (impl_->services.admin != nullptr) builder.RegisterService(&impl_->admin);
+  if (impl_->services.peer != nullptr) builder.RegisterService(&impl_->peer);
   impl_->server = builder.BuildAndStart();
   if (impl_->server == nullptr) {
     return absl::UnavailableError(
         absl::StrCat("cannot listen on ", options.address, ": it is in use or no address of this machine; stop the ",
                      "process that holds it (ss -ltnp shows it) or choose another"));
   }
-  SetHealth(Health::kLiveness, true);
-  SetHealth(Health::kReadiness, false);
+  SetHealth(kLiveness, true);
+  SetHealth(kReadiness, false);
   return BoundAddress(options.address, port);
 }
 
-void GrpcServer::SetHealth(Health which, bool serving) {
+void GrpcServer::SetHealth(const std::string& service, bool serving) {
   KVASIR_CHECK(impl_->server != nullptr, "SetHealth comes after Start");
   grpc::HealthCheckServiceInterface* health = impl_->server->GetHealthCheckService();
-  health->SetServingStatus(which == Health::kLiveness ? "liveness" : "readiness", serving);
-  if (which == Health::kReadiness) health->SetServingStatus("", serving);
+  health->SetServingStatus(service, serving);
+  if (service == kReadiness) health->SetServingStatus("", serving);
 }
 
 void GrpcServer::Shutdown(Duration patience) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// GrpcServer: a StoreApi and an AdminApi behind one gRPC port, with health and reflection. No gRPC type is seen here.
+// GrpcServer: a node's calls behind one gRPC port, with health and reflection. No gRPC type is seen here.
 #pragma once
 
 #include <chrono>
@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "store/api/admin_api.h"
+#include "store/api/peer_api.h"
 #include "store/api/store_api.h"
 
 namespace kvasir {
@@ -22,13 +23,21 @@ struct GrpcServerOptions {
   Duration deadline_default = std::chrono::seconds(60);  ///< of calls that come without one
 };
 
+/// What is served. They outlive the server; a null one is not there.
+struct GrpcServices {
+  StoreApi* store = nullptr;
+  AdminApi* admin = nullptr;
+  PeerApi* peer = nullptr;
+};
+
 class GrpcServer {
  public:
-  /// What load balancers and Kubernetes ask for by name. "" (the whole server) is the same as readiness.
-  enum class Health : uint8_t { kLiveness, kReadiness };
+  /// Names that load balancers and Kubernetes ask the health service for. "" (the whole server) is the same as readiness.
+  static constexpr const char* kLiveness = "liveness";
+  static constexpr const char* kReadiness = "readiness";
 
-  /// `store` and `admin` outlive the server; `admin` may be null: then there is no Admin service.
-  GrpcServer(StoreApi* store, AdminApi* admin, GrpcServerOptions options);
+  /// `store` is never null.
+  GrpcServer(GrpcServices services, GrpcServerOptions options);
   /// Shutdown without patience.
   ~GrpcServer();
   GrpcServer(const GrpcServer&) = delete;
@@ -37,8 +46,8 @@ class GrpcServer {
   /// Binds and serves: alive and not ready. Answers the bound address. Unavailable names the address and what to do; a
   /// port in use is never shared. Once.
   absl::StatusOr<std::string> Start();
-  /// Any thread, after Start.
-  void SetHealth(Health which, bool serving);
+  /// Any thread, after Start. Other names may be made up: a tier's, for example.
+  void SetHealth(const std::string& service, bool serving);
   /// Refuses new calls, ends every Watch with Unavailable, lets other calls finish for at most `patience`, cancels the
   /// rest, and returns when the last has been answered by the store. Idempotent.
   void Shutdown(Duration patience);

@@ -24,7 +24,9 @@ constexpr int kKeepaliveMs = 10000;           ///< a silent node is asked after 
 constexpr int kKeepaliveTimeoutMs = 3000;     ///< and given up after this long
 
 absl::Status ToAbsl(const grpc::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  absl::Status made(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  if (!made.ok() && !status.error_details().empty()) made.SetPayload(kEpochPayload, absl::Cord(status.error_details()));
+  return made;
 }
 
 /// An answer that breaks the contract is not the caller's InvalidArgument.
@@ -254,15 +256,48 @@ class GrpcAdmin final : public AdminApi {
         channel_, std::move(request), bounded + kAdminDeadline, std::move(answer),
         [this](auto* c, auto done) { stub_->async()->Drain(&c->context, &c->request, &c->reply, std::move(done)); });
   }
+  void Cordon(bool cordoned, Answer<NodeStatus> answer) override {
+    v1::CordonRequest request;
+    request.set_cordoned(cordoned);
+    Ask<NodeStatus, v1::NodeStatus>(
+        channel_, std::move(request), kAdminDeadline, std::move(answer),
+        [this](auto* c, auto done) { stub_->async()->Cordon(&c->context, &c->request, &c->reply, std::move(done)); });
+  }
 
  private:
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::Admin::Stub> stub_;
 };
 
+class GrpcPeer final : public PeerApi {
+ public:
+  explicit GrpcPeer(const std::string& address) : channel_(Connect(address)), stub_(v1::Peer::NewStub(channel_)) {}
+
+  void Probe(ProbeRequest request, Duration deadline, Answer<ProbeReply> answer) override {
+    Ask<ProbeReply, v1::ProbeReply>(
+        channel_, Made<v1::ProbeRequest>(request), deadline, std::move(answer),
+        [this](auto* c, auto done) { stub_->async()->Probe(&c->context, &c->request, &c->reply, std::move(done)); });
+  }
+  void Inventory(InventoryRequest request, Duration deadline, Answer<InventoryReply> answer) override {
+    Ask<InventoryReply, v1::InventoryReply>(
+        channel_, Made<v1::InventoryRequest>(request), deadline, std::move(answer),
+        [this](auto* c, auto done) { stub_->async()->Inventory(&c->context, &c->request, &c->reply, std::move(done)); });
+  }
+  void Suggest(SuggestRequest request, Duration deadline, Answer<SuggestReply> answer) override {
+    Ask<SuggestReply, v1::SuggestReply>(
+        channel_, Made<v1::SuggestRequest>(request), deadline, std::move(answer),
+        [this](auto* c, auto done) { stub_->async()->Suggest(&c->context, &c->request, &c->reply, std::move(done)); });
+  }
+
+ private:
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::Peer::Stub> stub_;
+};
+
 }  // namespace
 
 std::shared_ptr<StoreApi> MakeGrpcStore(const std::string& address) { return std::make_shared<GrpcStore>(address); }
 std::shared_ptr<AdminApi> MakeGrpcAdmin(const std::string& address) { return std::make_shared<GrpcAdmin>(address); }
+std::shared_ptr<PeerApi> MakeGrpcPeer(const std::string& address) { return std::make_shared<GrpcPeer>(address); }
 
 }  // namespace kvasir

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "store/api/admin_api.h"
+#include "store/api/peer_api.h"
 #include "store/api/store_api.h"
 
 namespace kvasir {
@@ -16,6 +17,8 @@ namespace kvasir {
 std::shared_ptr<StoreApi> MakeGrpcStore(const std::string& address);
 /// The same for operators; each call has a deadline of kAdminDeadline (Drain: beside its wait).
 std::shared_ptr<AdminApi> MakeGrpcAdmin(const std::string& address);
+/// What another node asks of one.
+std::shared_ptr<PeerApi> MakeGrpcPeer(const std::string& address);
 inline constexpr Duration kAdminDeadline = std::chrono::seconds(10);
 
 }  // namespace kvasir

@@ -129,8 +129,8 @@ TEST(Members, ReadsAListAndSortsIt) {
   EXPECT_EQ(list->membership.epoch, 3u);
   EXPECT_EQ(list->run_blocks, 2u);
   ASSERT_EQ(list->membership.members.size(), 2u);
-  EXPECT_EQ(list->membership.members[0], (Member{"a", "10.0.0.1:7070", 1, 100, ""}));
-  EXPECT_EQ(list->membership.members[1], (Member{"b", "10.0.0.2:7070", 2, 50, "r2"}));
+  EXPECT_EQ(list->membership.members[0], (Member{"a", "10.0.0.1:7070", 1, 100, "", MemberState::kServing, 3}));
+  EXPECT_EQ(list->membership.members[1], (Member{"b", "10.0.0.2:7070", 2, 50, "r2", MemberState::kServing, 3}));
   EXPECT_EQ(ParseMembers(FormatMembers(*list), "again")->membership, list->membership);
 }
 

@@ -130,5 +130,51 @@ TEST(Placement, AZoneRepeatsOnlyWhenZonesRunOut) {
   }
 }
 
+/// Any members join, drain or are cordoned at once, in any zones: a reader still asks whoever held a run before.
+TEST(Placement, ReadersAskWhoHeldARunBefore) {
+  auto rng = testing::Rng(7);
+  for (int i = 0; i < 2000; ++i) {
+    Membership before, now;
+    for (size_t n = 0; n < 3 + rng() % 8; ++n) {
+      Member member{"node-" + std::to_string(10 + n), "", 4, static_cast<uint32_t>(50 + rng() % 100), std::string(1, "abc"[rng() % 3])};
+      const uint64_t fate = rng() % 5;
+      member.state = fate == 0   ? MemberState::kJoining
+                     : fate == 1 ? MemberState::kDraining
+                     : fate == 2 ? MemberState::kCordoned
+                                 : MemberState::kServing;
+      now.members.push_back(member);
+      if (member.state == MemberState::kJoining) continue;
+      member.state = MemberState::kServing;
+      before.members.push_back(member);
+    }
+    const BlockKey key = RandomKey(rng);
+    const uint32_t replicas = 1 + rng() % 3;
+    std::set<std::string> asked, written;
+    for (const Placed& p : PlaceForReading(key, now, replicas)) {
+      EXPECT_TRUE(asked.insert(now.members[p.member].id).second) << "nobody is asked twice";
+    }
+    for (const std::string& id : Ids(key, before, replicas)) EXPECT_TRUE(asked.contains(id)) << id;
+    for (const std::string& id : Ids(key, now, replicas)) {
+      EXPECT_TRUE(asked.contains(id)) << id;
+      const MemberState state = now.Find(id)->state;
+      EXPECT_TRUE(state == MemberState::kServing || state == MemberState::kJoining) << id;
+    }
+  }
+}
+
+TEST(Placement, NobodyTakesNewBlocksWhereAllAreCordoned) {
+  auto rng = testing::Rng(8);
+  Membership m = Nodes({100, 100});
+  for (Member& member : m.members) member.state = MemberState::kCordoned;
+  EXPECT_TRUE(Place(RandomKey(rng), m, 2).empty());
+  EXPECT_EQ(PlaceForReading(RandomKey(rng), m, 1).size(), 2u);
+  EXPECT_EQ(m.Find("node-11"), &m.members[1]);
+  EXPECT_EQ(m.Find("node-12"), nullptr);
+  for (const MemberState state : {MemberState::kServing, MemberState::kJoining, MemberState::kCordoned, MemberState::kDraining}) {
+    EXPECT_EQ(ParseMemberState(Name(state)), state);
+  }
+  EXPECT_EQ(ParseMemberState("gone"), std::nullopt);
+}
+
 }  // namespace
 }  // namespace kvasir

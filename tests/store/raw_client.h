@@ -129,7 +129,7 @@ class RawClient {
                                    const std::function<void(std::vector<std::byte>&)>& damage = nullptr) {
     OfferRequest r;
     r.session = hello->session;
-    r.epoch = hello->membership.epoch;
+    r.epoch = hello->membership.Find(hello->node_id)->epoch;
     r.ack = ack;
     r.deadline = std::chrono::seconds(5);
     r.views = {*View::Make("raw", 1, 1)};
@@ -152,7 +152,7 @@ class RawClient {
   absl::StatusOr<AcquireReply> Acquire(const PrefixChain& chain, bool match_only = false) {
     AcquireRequest r;
     r.session = hello->session;
-    r.epoch = hello->membership.epoch;
+    r.epoch = hello->membership.Find(hello->node_id)->epoch;
     r.runs = {{0, {chain.keys().begin(), chain.keys().end()}}};
     r.accept = {"lossless"};
     r.layers = r.heads = 2;

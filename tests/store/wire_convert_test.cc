@@ -70,6 +70,10 @@ TEST(WireConvert, Offer) {
             "OfferRequest: parts[1].root: 0 bytes, must be 16");
   EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_parts(1)->mutable_grant()->resize(41); }),
             "OfferRequest: parts[1].grant: 41 bytes, must be 40");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_blocks(1)->set_run("x"); }), "OfferRequest: blocks[1].run: 1 bytes, must be 32");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_blocks(1)->set_replicas(17); }), "OfferRequest: blocks[1].replicas: 17, at most 16");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_blocks(1)->clear_run(), p->mutable_blocks(1)->clear_replicas(); }), "accepted")
+      << "as an older client sends it";
   EXPECT_EQ(Refusal(good, [](P* p) { *p->mutable_views(0) = "x"; }),
             "OfferRequest: views[0]: view: spec: missing or cut off");
   EXPECT_EQ(Refusal(good, [](P* p) { while (p->views_size() < 65) p->add_views(); }),
@@ -128,6 +132,29 @@ TEST(WireConvert, TouchObjectListDrainAndEvents) {
   v1::WatchEvent event;
   event.mutable_parts_ready()->add_parts()->mutable_outcome()->set_code(17);
   EXPECT_EQ(Refusal(event, [](auto*) {}), "PartsReady: parts[0].outcome: 17, at most 16");
+}
+
+TEST(WireConvert, Peers) {
+  using P = v1::InventoryReply;
+  const P good = Good<InventoryReply, P>([](const P& p) { return p.blocks_size() > 1; });
+  EXPECT_EQ(Refusal(good, [](P*) {}), "accepted");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_blocks(1)->set_namespace_(9); }).rfind("InventoryReply: blocks[1].namespace: 9, must be below ", 0), 0u);
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_blocks(0)->clear_run(); }), "InventoryReply: blocks[0].run: 0 bytes, must be 32");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_blocks(0)->set_replicas(17); }), "InventoryReply: blocks[0].replicas: 17, at most 16");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_domains(0)->pop_back(); }), "InventoryReply: domains[0]: 31 bytes, must be 32");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->set_next(std::string(257, 'x')); }), "InventoryReply: next: 257 bytes, at most 256");
+  v1::InventoryRequest request;
+  EXPECT_EQ(Refusal(request, [](auto* p) { p->set_limit(4097); }), "InventoryRequest: limit: 4097, at most 4096");
+  v1::SuggestRequest suggest;
+  *suggest.mutable_runs() = good;
+  EXPECT_EQ(Refusal(suggest, [](auto* p) { p->mutable_runs()->mutable_blocks(0)->set_view(99); })
+                .rfind("SuggestRequest: runs: InventoryReply: blocks[0].view: 99, must be below ", 0), 0u);
+  v1::ProbeReply probe;
+  EXPECT_EQ(Refusal(probe, [](auto* p) { p->set_state(static_cast<v1::MemberState>(4)); }), "ProbeReply: state: unknown");
+  v1::TouchRequest touch;
+  touch.add_damaged()->set_key(std::string(32, 'k'));
+  EXPECT_EQ(Refusal(touch, [](auto*) {}), "TouchRequest: damaged[0].view: view: spec: missing or cut off");
+  EXPECT_EQ(Refusal(touch, [](auto* p) { while (p->damaged_size() < 65) p->add_damaged(); }), "TouchRequest: damaged: 65, at most 64");
 }
 
 TEST(WireConvert, TextIsMadeValid) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// FakeNode: both services of a node, scripted by the test, behind a real GrpcServer on a port of its own.
+// FakeNode: all services of a node, scripted by the test, behind a real GrpcServer on a port of its own.
 #pragma once
 
 #include <functional>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "store/api/admin_api.h"
+#include "store/api/peer_api.h"
 #include "store/api/store_api.h"
 #include "transport/sync.h"
 
@@ -22,7 +23,7 @@ struct Script {
   std::function<void(Request, Duration, Answer<Reply>)> on_call;
 };
 
-class FakeNode : public StoreApi, public AdminApi {
+class FakeNode : public StoreApi, public AdminApi, public PeerApi {
  public:
   Script<HelloRequest, HelloReply> hello;
   Script<OfferRequest, OfferReply> offer;
@@ -32,6 +33,10 @@ class FakeNode : public StoreApi, public AdminApi {
   Script<std::monostate, NodeStatus> status;
   Script<ListRequest, ListReply> list;
   Script<Duration, NodeStatus> drain;
+  Script<bool, NodeStatus> cordon;
+  Script<ProbeRequest, ProbeReply> probe;
+  Script<InventoryRequest, InventoryReply> inventory;
+  Script<SuggestRequest, SuggestReply> suggest;
   std::promise<uint64_t> watched;          ///< the session of the first Watch
   std::promise<void> unwatched;            ///< its Watcher was destroyed
 
@@ -53,6 +58,16 @@ class FakeNode : public StoreApi, public AdminApi {
   void Status(Answer<NodeStatus> a) override { status.on_call({}, {}, std::move(a)); }
   void List(ListRequest r, Answer<ListReply> a) override { list.on_call(std::move(r), {}, std::move(a)); }
   void Drain(Duration wait, Answer<NodeStatus> a) override { drain.on_call(wait, {}, std::move(a)); }
+  void Probe(ProbeRequest r, Duration d, Answer<ProbeReply> a) override {
+    probe.on_call(std::move(r), d, std::move(a));
+  }
+  void Inventory(InventoryRequest r, Duration d, Answer<InventoryReply> a) override {
+    inventory.on_call(std::move(r), d, std::move(a));
+  }
+  void Suggest(SuggestRequest r, Duration d, Answer<SuggestReply> a) override {
+    suggest.on_call(std::move(r), d, std::move(a));
+  }
+  void Cordon(bool cordoned, Answer<NodeStatus> a) override { cordon.on_call(cordoned, {}, std::move(a)); }
 
   std::unique_ptr<Watcher> Watch(uint64_t session, OnEvent event, OnEnd end) override {
     {

@@ -29,7 +29,7 @@ std::string Named(const std::string& name) {
 
 class Health : public ::testing::Test {
  protected:
-  Health() : server_(&node_, &node_, {}) {
+  Health() : server_({&node_, &node_, nullptr}, {}) {
     channel_ = grpc::CreateChannel(*server_.Start(), grpc::InsecureChannelCredentials());
   }
   /// The serving status of a service: 1 serving, 2 not serving; -code when the call failed.
@@ -58,10 +58,10 @@ TEST_F(Health, AliveThenReadyThenNot) {
   EXPECT_EQ(Check("liveness"), 1);
   EXPECT_EQ(Check("readiness"), 2);
   EXPECT_EQ(Check(""), 2);
-  server_.SetHealth(GrpcServer::Health::kReadiness, true);
+  server_.SetHealth(GrpcServer::kReadiness, true);
   EXPECT_EQ(Check("readiness"), 1);
   EXPECT_EQ(Check(""), 1);
-  server_.SetHealth(GrpcServer::Health::kReadiness, false);
+  server_.SetHealth(GrpcServer::kReadiness, false);
   EXPECT_EQ(Check("readiness"), 2);
   EXPECT_EQ(Check("liveness"), 1);
   EXPECT_EQ(Check("nonsense"), -grpc::StatusCode::NOT_FOUND);

@@ -17,7 +17,7 @@ struct Nothing {
 };
 
 // One list a type: f gets every field, in order.
-template <class F> void Fields(Member& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
+template <class F> void Fields(Member& v, F f) { auto& [a, b, c, d, e, g, h] = v; f(a, b, c, d, e, g, h); }
 template <class F> void Fields(Membership& v, F f) { auto& [a, b] = v; f(a, b); }
 template <class F> void Fields(KvLayout& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
 template <class F> void Fields(Namespace& v, F f) {
@@ -25,25 +25,26 @@ template <class F> void Fields(Namespace& v, F f) {
   f(a, b, c, d, e, g, h, i, j, k);
 }
 template <class F> void Fields(View& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
-template <class F> void Fields(HelloRequest& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
+template <class F> void Fields(HelloRequest& v, F f) { auto& [a, b, c, d, e, g, h] = v; f(a, b, c, d, e, g, h); }
 template <class F> void Fields(DataAddress& v, F f) { auto& [a, b, c] = v; f(a, b, c); }
 template <class F> void Fields(HelloReply& v, F f) {
   auto& [a, b, c, d, e, g, h, i, j, k, l, m] = v;
   f(a, b, c, d, e, g, h, i, j, k, l, m);
 }
-template <class F> void Fields(OfferedBlock& v, F f) { auto& [a, b, c, d] = v; f(a, b, c, d); }
-template <class F> void Fields(OfferedPart& v, F f) { auto& [a, b, c, d, e, g, h] = v; f(a, b, c, d, e, g, h); }
+template <class F> void Fields(OfferedBlock& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
+template <class F> void Fields(OfferedPart& v, F f) { auto& [a, b, c, d, e, g, h, i] = v; f(a, b, c, d, e, g, h, i); }
 template <class F> void Fields(OfferRequest& v, F f) { auto& [a, b, c, d, e, g, h, i] = v; f(a, b, c, d, e, g, h, i); }
 template <class F> void Fields(OfferReply& v, F f) { auto& [a] = v; f(a); }
-template <class F> void Fields(AcquiredRun& v, F f) { auto& [a, b] = v; f(a, b); }
+template <class F> void Fields(AcquiredRun& v, F f) { auto& [a, b, c] = v; f(a, b, c); }
 template <class F> void Fields(AcquireRequest& v, F f) {
   auto& [a, b, c, d, e, g, h, i, j, k, l] = v;
   f(a, b, c, d, e, g, h, i, j, k, l);
 }
 template <class F> void Fields(PartGrant& v, F f) { auto& [a, b, c, d, e, g, h] = v; f(a, b, c, d, e, g, h); }
 template <class F> void Fields(AcquiredBlock& v, F f) { auto& [a, b, c, d] = v; f(a, b, c, d); }
-template <class F> void Fields(AcquireReply& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
-template <class F> void Fields(TouchRequest& v, F f) { auto& [a, b, c, d, e, g, h] = v; f(a, b, c, d, e, g, h); }
+template <class F> void Fields(AcquireReply& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
+template <class F> void Fields(DamagedPart& v, F f) { auto& [a, b, c, d] = v; f(a, b, c, d); }
+template <class F> void Fields(TouchRequest& v, F f) { auto& [a, b, c, d, e, g, h, i] = v; f(a, b, c, d, e, g, h, i); }
 template <class F> void Fields(TouchReply& v, F f) { auto& [a] = v; f(a); }
 template <class F> void Fields(ObjectRequest& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
 template <class F> void Fields(ObjectReply& v, F f) { auto& [a, b] = v; f(a, b); }
@@ -53,9 +54,12 @@ template <class F> void Fields(PartsReady& v, F f) { auto& [a, b] = v; f(a, b); 
 template <class F> void Fields(LeaseRevoked& v, F f) { auto& [a, b] = v; f(a, b); }
 template <class F> void Fields(TierStatus& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
 template <class F> void Fields(std::pair<std::string, uint64_t>& v, F f) { auto& [a, b] = v; f(a, b); }
+template <class F> void Fields(std::pair<std::string, std::string>& v, F f) { auto& [a, b] = v; f(a, b); }
+template <class F> void Fields(MoveStatus& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
+template <class F> void Fields(PeerStatus& v, F f) { auto& [a, b, c] = v; f(a, b, c); }
 template <class F> void Fields(NodeStatus& v, F f) {
-  auto& [a, b, c, d, e, g, h, i, j, k, l, m, n] = v;
-  f(a, b, c, d, e, g, h, i, j, k, l, m, n);
+  auto& [a, b, c, d, e, g, h, i, j, k, l, m, n, o, p, q, r, s] = v;
+  f(a, b, c, d, e, g, h, i, j, k, l, m, n, o, p, q, r, s);
 }
 template <class F> void Fields(BlockInfo& v, F f) {
   auto& [a, b, c, d, e, g, h, i, j, k, l, m, n] = v;
@@ -63,6 +67,16 @@ template <class F> void Fields(BlockInfo& v, F f) {
 }
 template <class F> void Fields(ListRequest& v, F f) { auto& [a, b, c] = v; f(a, b, c); }
 template <class F> void Fields(ListReply& v, F f) { auto& [a, b] = v; f(a, b); }
+template <class F> void Fields(ProbeRequest& v, F f) { auto& [a, b] = v; f(a, b); }
+template <class F> void Fields(ProbeReply& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
+template <class F> void Fields(InventoryRequest& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
+template <class F> void Fields(InventoryBlock& v, F f) {
+  auto& [a, b, c, d, e, g, h, i, j, k, l] = v;
+  f(a, b, c, d, e, g, h, i, j, k, l);
+}
+template <class F> void Fields(InventoryReply& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
+template <class F> void Fields(SuggestRequest& v, F f) { auto& [a, b, c, d] = v; f(a, b, c, d); }
+template <class F> void Fields(SuggestReply& v, F f) { auto& [a] = v; f(a); }
 
 // ---- the filler -----------------------------------------------------------------------------------------------------
 
@@ -93,6 +107,7 @@ struct Filler {
   }
   void Fill(Duration& v) { v = Duration(static_cast<int64_t>(rng() % 1'000'000'000'000'000)); }
   void Fill(Ack& v) { v = static_cast<Ack>(rng() % 2); }
+  void Fill(MemberState& v) { v = static_cast<MemberState>(rng() % 4); }
   void Fill(PayloadKind& v) { v = PayloadKind::kKv; }
   void Fill(ElementType& v) { v = static_cast<ElementType>(1 + rng() % 5); }
   template <class Tag>
@@ -147,6 +162,18 @@ struct Filler {
     v.tenant = RandomBytes(rng, 100);
   }
   void Fit(HelloReply& v) { v.run_blocks |= 1, v.credentials = RandomBytes(rng, 256); }
+  void Fit(OfferedBlock& v) { v.replicas = 1 + v.replicas % kReplicasMax; }
+  void Fit(InventoryBlock& v) { v.replicas = 1 + v.replicas % kReplicasMax; }
+  void Fit(InventoryRequest& v) { v.limit %= kRunsPerInventoryMax, v.after = RandomBytes(rng, 36); }
+  void Fit(InventoryReply& v) {
+    if (v.domains.empty() || v.namespaces.empty() || v.views.empty()) v.blocks.clear();
+    for (InventoryBlock& b : v.blocks) {
+      b.domain %= static_cast<uint32_t>(v.domains.size());
+      b.ns %= static_cast<uint32_t>(v.namespaces.size());
+      b.view %= static_cast<uint32_t>(v.views.size());
+    }
+    v.next = RandomBytes(rng, 36);
+  }
   void Fit(OfferedPart& v) {
     v.bytes %= kPartBytesMax;
     v.root = RandomBytes(rng, 16);
@@ -253,5 +280,11 @@ KVASIR_CARRIED(NodeStatus)
 KVASIR_CARRIED(ListRequest)
 KVASIR_CARRIED(ListReply)
 KVASIR_CARRIED(Membership)
+KVASIR_CARRIED(ProbeRequest)
+KVASIR_CARRIED(ProbeReply)
+KVASIR_CARRIED(InventoryRequest)
+KVASIR_CARRIED(InventoryReply)
+KVASIR_CARRIED(SuggestRequest)
+KVASIR_CARRIED(SuggestReply)
 
 }  // namespace kvasir::testing

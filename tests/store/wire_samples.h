@@ -7,6 +7,7 @@
 #include <string>
 
 #include "store/api/admin_api.h"
+#include "store/api/peer_api.h"
 #include "store/api/store_api.h"
 
 namespace kvasir::testing {

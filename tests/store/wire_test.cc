@@ -18,12 +18,13 @@ constexpr int kRounds = 25;
 
 class Wire : public ::testing::Test {
  protected:
-  explicit Wire(GrpcServerOptions options = {}) : server_(&node_, &node_, options) {
+  explicit Wire(GrpcServerOptions options = {}) : server_({&node_, &node_, &node_}, options) {
     const auto address = server_.Start();
     EXPECT_TRUE(address.ok()) << address.status();
     address_ = *address;
     store_ = MakeGrpcStore(address_);
     admin_ = MakeGrpcAdmin(address_);
+    peer_ = MakeGrpcPeer(address_);
   }
   ~Wire() override { server_.Shutdown(Duration{0}); }
 
@@ -58,6 +59,7 @@ class Wire : public ::testing::Test {
   std::string address_;
   std::shared_ptr<StoreApi> store_;
   std::shared_ptr<AdminApi> admin_;
+  std::shared_ptr<PeerApi> peer_;
 };
 
 TEST_F(Wire, StoreCallsCarryEveryField) {
@@ -66,6 +68,12 @@ TEST_F(Wire, StoreCallsCarryEveryField) {
   RoundTrips(node_.acquire, [&](auto r, auto a) { store_->Acquire(r, kLong, std::move(a)); });
   RoundTrips(node_.touch, [&](auto r, auto a) { store_->Touch(r, kLong, std::move(a)); });
   RoundTrips(node_.object, [&](auto r, auto a) { store_->Object(r, kLong, std::move(a)); });
+}
+
+TEST_F(Wire, PeerCallsCarryEveryField) {
+  RoundTrips(node_.probe, [&](auto r, auto a) { peer_->Probe(r, kLong, std::move(a)); });
+  RoundTrips(node_.inventory, [&](auto r, auto a) { peer_->Inventory(r, kLong, std::move(a)); });
+  RoundTrips(node_.suggest, [&](auto r, auto a) { peer_->Suggest(r, kLong, std::move(a)); });
 }
 
 TEST_F(Wire, AdminCallsCarryEveryField) {
@@ -79,6 +87,14 @@ TEST_F(Wire, AdminCallsCarryEveryField) {
       waited = wait;
       answer(reply);
     };
+    bool cordoned = round % 2 != 0;
+    node_.cordon.on_call = [&](bool asked, Duration, Answer<NodeStatus> answer) {
+      EXPECT_EQ(asked, cordoned);
+      answer(reply);
+    };
+    const auto cordon = Await<NodeStatus>([&](Answer<NodeStatus> a) { admin_->Cordon(cordoned, std::move(a)); });
+    ASSERT_TRUE(cordon.ok()) << cordon.status();
+    EXPECT_EQ(Describe(*cordon), Describe(reply));
     const auto status = Await<NodeStatus>([&](Answer<NodeStatus> a) { admin_->Status(std::move(a)); });
     const auto drained = Await<NodeStatus>([&](Answer<NodeStatus> a) { admin_->Drain(Duration(77), std::move(a)); });
     ASSERT_TRUE(status.ok() && drained.ok()) << status.status() << drained.status();
@@ -94,6 +110,15 @@ TEST_F(Wire, ErrorsKeepCodeAndMessage) {
     node_.object.on_call = [&](ObjectRequest, Duration, Answer<ObjectReply> answer) { answer(error); };
     EXPECT_EQ(Get().status(), error);
   }
+}
+
+TEST_F(Wire, AStaleEpochCarriesTheCurrentOne) {
+  node_.object.on_call = [&](ObjectRequest, Duration, Answer<ObjectReply> answer) { answer(StaleEpoch("n", 5, 1234567890123)); };
+  const absl::Status status = Get().status();
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
+  EXPECT_EQ(CurrentEpochOf(status), 1234567890123u);
+  node_.object.on_call = [&](ObjectRequest, Duration, Answer<ObjectReply> answer) { answer(absl::AbortedError("no session")); };
+  EXPECT_EQ(CurrentEpochOf(Get().status()), std::nullopt);
 }
 
 TEST_F(Wire, RefusalsNameTheField) {
@@ -150,7 +175,7 @@ TEST(WireLife, TheLastChannelMayGoOnGrpcsOwnThread) {
   };
   FakeNode node;
   node.object.on_call = [](ObjectRequest, Duration, Answer<ObjectReply> answer) { answer(ObjectReply{}); };
-  auto server = std::make_unique<GrpcServer>(&node, nullptr, GrpcServerOptions{});
+  auto server = std::make_unique<GrpcServer>(GrpcServices{.store = &node}, GrpcServerOptions{});
   auto store = MakeGrpcStore(*server->Start());
   std::promise<void> inside, release;
   auto told = std::make_unique<Told>();
@@ -179,7 +204,7 @@ TEST_F(Wire, ADeadServerIsUnavailableAtOnce) {
 TEST_F(Wire, APortInUseIsNotShared) {
   GrpcServerOptions options;
   options.address = address_;
-  GrpcServer second(&node_, nullptr, options);
+  GrpcServer second({.store = &node_}, options);
   const auto started = second.Start();
   EXPECT_EQ(started.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_NE(std::string(started.status().message()).find(address_), std::string::npos) << started.status();

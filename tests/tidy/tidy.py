@@ -17,9 +17,10 @@ MAY_INCLUDE = {
     "store/api": ["kernels", "transport"],
     "store/wire": ["store/api", "kernels", "transport"],
     "store/tiers": ["store/api", "kernels", "transport"],
-    "store": ["store/api", "store/tiers", "kernels", "transport"],
-    "client": ["store/api", "store/wire", "kernels", "transport"],
-    "deploy": ["store", "store/api", "store/wire", "store/tiers", "client", "kernels", "transport"],
+    "store/link": ["store/api", "kernels", "transport"],
+    "store": ["store/api", "store/tiers", "store/link", "kernels", "transport"],
+    "client": ["store/api", "store/link", "store/wire", "kernels", "transport"],
+    "deploy": ["store", "store/api", "store/link", "store/wire", "store/tiers", "client", "kernels", "transport"],
 }
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70

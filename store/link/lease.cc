@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Lease and its renewal; the counters of misses.
+// A Lease and its renewal.
 #include <algorithm>
 #include <utility>
 
-#include "client/finder.h"
+#include "store/link/lease.h"
 
-namespace kvasir::client {
+namespace kvasir {
 
-Lease::Lease(Desk& desk, std::shared_ptr<Path> path, uint64_t id, Duration lasts)
+Lease::Lease(LinkDesk& desk, std::shared_ptr<Path> path, uint64_t id, Duration lasts)
     : desk_(desk), path_(std::move(path)), id_(id), lasts_(lasts) {}
 
 void Lease::Begin(NodeLink::OnLease listener) {
@@ -22,7 +22,7 @@ void Lease::ScheduleRenewal() {
   timer_ = desk_.loop.After(std::max(NodeLink::kRenewalMin, lasts_ / 2), [self = shared_from_this()] {
     self->path_->link->Renew(self->path_->shard, self->id_, [self](bool gone) {
       if (!gone || self->ended_) return;
-      self->desk_.Count(Counter::kLeasesLost);
+      self->desk_.count(LinkNews::kLeaseLost);
       const NodeLink::OnLease listener = std::exchange(self->listener_, nullptr);
       self->End();
       listener(LeaseRevoked{.lease = self->id_, .reason = "the node had ended the lease"});
@@ -39,15 +39,4 @@ void Lease::End() {
   if (path_->up()) path_->link->Release(path_->shard, id_);
 }
 
-void CountMiss(const Desk& desk, Miss cause, uint64_t blocks) {
-  switch (cause) {
-    case Miss::kNone: return;
-    case Miss::kAbsent: return desk.Count(Counter::kMissAbsent, blocks);
-    case Miss::kHeader: return desk.Count(Counter::kMissHeader, blocks);
-    case Miss::kCrc: return desk.Count(Counter::kMissCrc, blocks);
-    case Miss::kLate: return desk.Count(Counter::kMissLate, blocks);
-    case Miss::kUnavailable: return desk.Count(Counter::kMissUnavailable, blocks);
-  }
-}
-
-}  // namespace kvasir::client
+}  // namespace kvasir

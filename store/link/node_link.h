@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// NodeLink: everything this Session has with one node: its calls, the session there, a data connection per shard.
+// NodeLink: everything an asker has with one node: its calls, the session there, a data connection per shard.
 //
 //   down --Path()--> greeting --Hello answered--> up --Aborted--> down          (the next Path() greets anew)
 //                       |                          |--Unavailable, silence-->  paused, for retry_pause
@@ -18,11 +18,11 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
-#include "client/desk.h"
 #include "store/api/store_api.h"
+#include "store/link/link_desk.h"
 #include "transport/transport.h"
 
-namespace kvasir::client {
+namespace kvasir {
 
 class NodeLink;
 
@@ -33,12 +33,12 @@ struct Path {
   uint32_t shard = 0;
   uint64_t session = 0;
   uint64_t scope = 0;                      ///< of grants that this node may read
-  Carrier* carrier = nullptr;
+  Transport* transport = nullptr;
   std::unique_ptr<Connection> connection;  ///< null once down
   bool up() const { return connection != nullptr; }
 };
 
-/// The Loop only. Lives as long as its Router.
+/// The Loop only. Lives as long as whoever asks.
 class NodeLink {
  public:
   using GotPath = absl::AnyInvocable<void(absl::StatusOr<std::shared_ptr<Path>>)>;
@@ -46,17 +46,18 @@ class NodeLink {
   struct Hooks {
     std::function<void(const HelloReply&)> greeted;
     std::function<void(Membership)> membership;
+    std::function<void(const std::string& id, uint64_t epoch)> epoch;  ///< ours was stale: this is the node's
   };
   static constexpr size_t kEarlyEventsMax = 4096;  ///< PartsReady that came before the answer to their Acquire
   static constexpr Duration kRenewalMin = std::chrono::milliseconds(10);
 
   /// `id` is "" until the first Hello tells it (a seed address); afterwards another id is refused.
-  NodeLink(Desk& desk, std::string id, std::string control, Hooks hooks);
+  NodeLink(LinkDesk& desk, std::string id, std::string control, Hooks hooks);
   const std::string& id() const { return id_; }
   /// Skipped by placement: it failed less than retry_pause ago.
   bool paused() const { return desk_.loop.Now() < paused_until_; }
   bool up() const { return session_ != 0; }
-  /// Only while a member: a node that left is not kept alive for the Session's sake.
+  /// Only while a member: a node that left is not kept alive for the asker's sake.
   void set_member(bool member) { member_ = member; }
 
   /// The session there, greeted at need. Once, now or later; ends within two call_deadlines.
@@ -94,7 +95,7 @@ class NodeLink {
   void StartWatch();
   void Connect(uint32_t shard);
   void TryAddress(uint32_t shard, size_t candidate, std::string reasons);
-  void Connected(uint32_t shard, uint64_t scope, Carrier* carrier, std::unique_ptr<Connection> connection);
+  void Connected(uint32_t shard, uint64_t scope, Transport* transport, std::unique_ptr<Connection> connection);
   void AnswerPaths(uint32_t shard, const absl::StatusOr<std::shared_ptr<Path>>& answer);
   void OnEvent(WatchEvent event);
   void ScheduleRenewal();
@@ -105,9 +106,9 @@ class NodeLink {
   bool Patient(Instant deadline) const;
   /// What the status of a call says about the node: nothing, a stale session, or that it is gone.
   void Judge(const absl::Status& status, bool patient);
-  Instant CallDeadline() const { return desk_.loop.Now() + desk_.options.call_deadline; }
+  Instant CallDeadline() const { return desk_.loop.Now() + desk_.call_deadline; }
 
-  Desk& desk_;
+  LinkDesk& desk_;
   std::string id_;
   const std::string control_;
   const Hooks hooks_;
@@ -130,4 +131,4 @@ class NodeLink {
   std::vector<PartsReady> early_;  // kept only while an Acquire is under way
 };
 
-}  // namespace kvasir::client
+}  // namespace kvasir

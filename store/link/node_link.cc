@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The life of a NodeLink: greeting, connecting, going down.
-#include "client/node_link.h"
-
-#include <unistd.h>
+#include "store/link/node_link.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
-namespace kvasir::client {
+namespace kvasir {
 
-NodeLink::NodeLink(Desk& desk, std::string id, std::string control, Hooks hooks)
+NodeLink::NodeLink(LinkDesk& desk, std::string id, std::string control, Hooks hooks)
     : desk_(desk), id_(std::move(id)), control_(std::move(control)), hooks_(std::move(hooks)) {}
 
 void NodeLink::Greet(absl::AnyInvocable<void(absl::Status)> done) {
@@ -21,15 +19,10 @@ void NodeLink::Greet(absl::AnyInvocable<void(absl::Status)> done) {
   }
   greeted_waiting_.push_back(std::move(done));
   if (std::exchange(greeting_, true)) return;
-  if (!api_) api_ = desk_.options.dial(control_);
+  if (!api_) api_ = desk_.dial(control_);
   if (!api_) return Fail(absl::UnavailableError(absl::StrCat("nothing can be dialled at ", control_)));
-  desk_.Count(Counter::kHellos);
-  HelloRequest request;
-  request.client = absl::StrCat("kvasir-client/", getpid());
-  request.tenant = desk_.options.tenant;
-  request.domain = desk_.options.domain.Id();
-  request.ns = desk_.options.ns;
-  Call<HelloRequest, HelloReply>(desk_.mailbox, desk_.loop, *api_, &StoreApi::Hello, std::move(request), CallDeadline(),
+  desk_.count(LinkNews::kHello);
+  Call<HelloRequest, HelloReply>(desk_.mailbox, desk_.loop, *api_, &StoreApi::Hello, desk_.hello, CallDeadline(),
                                  [this, life = life_](absl::StatusOr<HelloReply> reply) {
                                    if (life == life_) Greeted(std::move(reply));
                                  });
@@ -37,9 +30,9 @@ void NodeLink::Greet(absl::AnyInvocable<void(absl::Status)> done) {
 
 void NodeLink::Greeted(absl::StatusOr<HelloReply> reply) {
   if (!reply.ok()) return Fail(reply.status());
-  if (reply->wire != kWireVersion) {
-    return Fail(absl::FailedPreconditionError(
-        absl::StrCat("node ", reply->node_id, " speaks wire version ", reply->wire, ", this client ", kWireVersion)));
+  if (reply->wire < kWireVersionMin || reply->wire > kWireVersion) {
+    return Fail(absl::FailedPreconditionError(absl::StrCat("node ", reply->node_id, " speaks wire version ", reply->wire,
+                                                           ", we ", kWireVersionMin, " to ", kWireVersion)));
   }
   if (!id_.empty() && reply->node_id != id_) {
     return Fail(absl::UnavailableError(absl::StrCat("at ", control_, " is node ", reply->node_id, ", not ", id_)));
@@ -51,6 +44,7 @@ void NodeLink::Greeted(absl::StatusOr<HelloReply> reply) {
   hello_ = *std::move(reply);
   StartWatch();
   ScheduleRenewal();
+  if (!hello_.warning.empty() && desk_.warn) desk_.warn(id_, hello_.warning);
   hooks_.greeted(hello_);
   for (auto& done : std::exchange(greeted_waiting_, {})) done(absl::OkStatus());
 }
@@ -91,32 +85,32 @@ void NodeLink::Connect(uint32_t shard) {
 /// Candidates are the pairs (our transports, best first) x (the node's addresses), in that order.
 void NodeLink::TryAddress(uint32_t shard, size_t candidate, std::string reasons) {
   size_t met = 0;
-  for (const std::string& name : desk_.options.transports) {
-    Carrier* carrier = desk_.staging.CarrierNamed(name);
+  for (const std::string& name : desk_.transports) {
+    Transport* transport = desk_.transport(name);
     for (const DataAddress& data : hello_.data) {
-      if (carrier == nullptr || data.shard != shard || data.transport != name || met++ != candidate) continue;
+      if (transport == nullptr || data.shard != shard || data.transport != name || met++ != candidate) continue;
       const uint64_t scope = desk_.next_scope++;
       const ConnectOptions options{.peer_incarnation = hello_.incarnation, .credentials = hello_.credentials,
                                    .scope = scope, .deadline = CallDeadline()};
-      auto done = [this, shard, scope, carrier, candidate, life = life_,
+      auto done = [this, shard, scope, transport, candidate, life = life_,
                    reasons = absl::StrCat(reasons, "; ", name, " ", data.address, ": ")](
                       absl::StatusOr<std::unique_ptr<Connection>> connection) mutable {
         if (life != life_) return;  // and the connection, if one came, closes
-        if (connection.ok()) return Connected(shard, scope, carrier, *std::move(connection));
+        if (connection.ok()) return Connected(shard, scope, transport, *std::move(connection));
         TryAddress(shard, candidate + 1, absl::StrCat(reasons, connection.status().message()));
       };
-      return carrier->transport->Connect(data.address, options, std::move(done));
+      return transport->Connect(data.address, options, std::move(done));
     }
   }
-  if (reasons.empty()) reasons = "; it serves none of this session's transports there";
+  if (reasons.empty()) reasons = "; it serves none of the asker's transports there";
   Fail(absl::UnavailableError(absl::StrCat("no data connection to shard ", shard, " of node ", id_, reasons)));
 }
 
-void NodeLink::Connected(uint32_t shard, uint64_t scope, Carrier* carrier, std::unique_ptr<Connection> connection) {
+void NodeLink::Connected(uint32_t shard, uint64_t scope, Transport* transport, std::unique_ptr<Connection> connection) {
   ShardState& state = shards_[shard];
   state.connecting = false;
   state.path = std::make_shared<Path>();
-  *state.path = Path{.link = this, .shard = shard, .session = session_, .scope = scope, .carrier = carrier,
+  *state.path = Path{.link = this, .shard = shard, .session = session_, .scope = scope, .transport = transport,
                      .connection = std::move(connection)};
   state.path->connection->OnClosed([this, life = life_](absl::Status status) {
     if (life == life_) Fail(absl::UnavailableError(absl::StrCat("node ", id_, " is gone: ", status.message())));
@@ -129,8 +123,8 @@ void NodeLink::AnswerPaths(uint32_t shard, const absl::StatusOr<std::shared_ptr<
 }
 
 void NodeLink::Fail(const absl::Status& why) {
-  desk_.Count(Counter::kNodeFailures);
-  paused_until_ = desk_.loop.Now() + desk_.options.retry_pause;
+  desk_.count(LinkNews::kNodeFailure);
+  paused_until_ = desk_.loop.Now() + desk_.retry_pause;
   last_failure_ = why;
   Drop(why);
 }
@@ -167,4 +161,4 @@ void NodeLink::Drop(const absl::Status& why) {
   for (const uint32_t shard : waited) AnswerPaths(shard, why);
 }
 
-}  // namespace kvasir::client
+}  // namespace kvasir

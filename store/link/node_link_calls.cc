@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <utility>
 
-#include "client/node_link.h"
+#include "store/link/node_link.h"
 
-namespace kvasir::client {
+namespace kvasir {
 
 void NodeLink::Offer(const std::shared_ptr<Path>& path, OfferRequest request, Instant deadline,
                      absl::AnyInvocable<void(absl::StatusOr<OfferReply>)> done) {
   if (!path->up()) return done(absl::UnavailableError("the connection ended"));
-  desk_.Count(Counter::kOffers);
+  desk_.count(LinkNews::kOffer);
   request.session = path->session;
   request.shard = path->shard;
   const bool patient = Patient(deadline);
@@ -25,7 +25,7 @@ void NodeLink::Offer(const std::shared_ptr<Path>& path, OfferRequest request, In
 void NodeLink::Acquire(const std::shared_ptr<Path>& path, AcquireRequest request, Instant deadline,
                        absl::AnyInvocable<void(absl::StatusOr<AcquireReply>)> done) {
   if (!path->up()) return done(absl::UnavailableError("the connection ended"));
-  desk_.Count(Counter::kAcquires);
+  desk_.count(LinkNews::kAcquire);
   request.session = path->session;
   request.shard = path->shard;
   ++acquires_under_way_;
@@ -55,10 +55,11 @@ void NodeLink::Touch(TouchRequest request, absl::AnyInvocable<void(absl::StatusO
 }
 
 bool NodeLink::Patient(Instant deadline) const {
-  return deadline - desk_.loop.Now() >= desk_.options.call_deadline * 3 / 4;
+  return deadline - desk_.loop.Now() >= desk_.call_deadline * 3 / 4;
 }
 
 void NodeLink::Judge(const absl::Status& status, bool patient) {
+  if (const std::optional<uint64_t> epoch = CurrentEpochOf(status)) return hooks_.epoch(id_, *epoch);
   if (absl::IsAborted(status)) return Drop(status);
   // A short deadline says little about the node; a Touch with a fair one will.
   if (!patient && absl::IsDeadlineExceeded(status)) return Renewal();
@@ -143,4 +144,4 @@ void NodeLink::OnEvent(WatchEvent event) {
   listener(event);
 }
 
-}  // namespace kvasir::client
+}  // namespace kvasir

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How answers of a node come back to the Session's Loop: through a Mailbox that may outlive it, at most once, in time.
+// How answers of a node come back to the Loop that asked: through a Mailbox that may outlive it, at most once, in time.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 #include "transport/loop.h"
 #include "transport/sync.h"
 
-namespace kvasir::client {
+namespace kvasir {
 
 /// The door to a Loop that may be gone: what is posted after Close is dropped. Any thread.
 class Mailbox {
@@ -61,4 +61,4 @@ void Call(const std::shared_ptr<Mailbox>& mailbox, Loop& loop, StoreApi& api,
   });
 }
 
-}  // namespace kvasir::client
+}  // namespace kvasir
