@@ -101,7 +101,13 @@ absl::Status Fetch::CheckHeader(const BlockState& block, PartState& part, uint64
 /// Frees the slot and counts the part's work as ended.
 void Fetch::DropPart(const Turn& turn, Miss cause, const absl::Status& why) {
   BlockState& block = At(turn.block);
-  desk_.staging.fetches().Free(block.parts[turn.part].slot);
+  const PartState& part = block.parts[turn.part];
+  desk_.staging.fetches().Free(part.slot);
+  const std::shared_ptr<Path>& path = block.held.lease->path();
+  if ((cause == Miss::kHeader || cause == Miss::kCrc) && path->up()) {
+    path->link->ReportDamage(path->shard, {(*order_.request.chain)[turn.block], block.held.view->view,
+                                           part.grant.layer_group, part.grant.head_group});
+  }
   --block.under_way;
   if (cause != Miss::kNone) FailBlock(turn.block, cause, why);
   BlockQuiet(turn.block);

@@ -61,7 +61,7 @@ void ShardCore::RunTimers() {
 
 // ---- sessions --------------------------------------------------------------------------------------------------------
 void ShardCore::On(event::SessionOpened& e) {
-  sessions_[e.session] = {DomainNumber(e.domain), NamespaceNumber(e.ns), {}};
+  sessions_[e.session] = {DomainNumber(e.domain), NamespaceNumber(e.ns), e.peer, {}};
 }
 
 void ShardCore::On(event::SessionClosed& e) {
@@ -101,7 +101,8 @@ void ShardCore::On(event::SsdFound& e) {
     return;
   }
   bool made = false;
-  Block& block = index_.Make(at.block, meta.parent, now_, &made);
+  Block& block = index_.Make(at.block, meta.parent, meta.run, now_, &made);
+  block.replicas = std::max(block.replicas, meta.replicas);
   if (made) {
     block.ns = ns;
     block.block_index = meta.block_index;

@@ -5,6 +5,7 @@
 //   Offer:   reserve -> Pull -> Verify -> [Persist] -> publish -> answer        core_offer.cc
 //   Acquire: longest prefix -> pin -> lease -> answer; cold parts -> Promote    core_acquire.cc
 //   Room:    cold blocks leave DRAM, to the SSD where there is one              core_room.cc
+//   Cluster: what others should hold, what is hot, what is damaged              core_cluster.cc
 //
 // Publishing is one assignment (Part::coming = false): before it no reader can see the part, after it the bytes never
 // change. All methods on the shard's Loop.
@@ -12,6 +13,10 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/btree_set.h"
@@ -32,6 +37,8 @@ struct CoreOptions {
   Duration keep_max = std::chrono::minutes(10);
   double demote_above = 0.75;
   uint32_t run_blocks = 16;
+  double hot_reads_per_s = 100;  ///< of a run on one node: more, and others are asked to hold it too; 0 = never
+  uint32_t hot_spread_max = 8;   ///< nodes
 };
 
 class ShardCore {
@@ -44,6 +51,9 @@ class ShardCore {
   static constexpr Duration kDemotionPause = std::chrono::seconds(1);  ///< after the SSD refused one
   static constexpr double kLeaseMargin = 1.01;       ///< clocks drift: the owner holds a lease this much longer,
   static constexpr Duration kLeaseSlack = std::chrono::milliseconds(10);  ///< and this
+  static constexpr uint64_t kInventoryBytesMax = 64ull << 20;  ///< of blocks in one page
+  static constexpr double kColdAgain = 0.25;         ///< of hot_reads_per_s: then a spread is forgotten
+  static constexpr Duration kHotPause = std::chrono::seconds(1);  ///< between two calls for help with one run
 
   ShardCore(const CoreOptions& options, Counters& counters);
 
@@ -51,6 +61,17 @@ class ShardCore {
   void Step(Event event, Instant now, std::vector<Action>& actions);
   /// Step(Tick) is wanted at this time at the latest; Instant::max() = never.
   Instant NextTick() const;
+
+  // For peers, between steps.
+  /// Whole blocks of the runs that `wants` names, from behind the cursor on: at most `runs` runs looked at.
+  using Wants = std::function<bool(const BlockKey& run, uint32_t replicas)>;
+  InventoryReply Inventory(const std::string& after, uint32_t runs, const Wants& wants) const;
+  /// Runs that this node holds and `owns` says are not its own.
+  std::vector<std::pair<DomainId, BlockKey>> Surplus(const Wants& owns) const;
+  uint64_t runs() const { return index_.runs(); }
+  /// True when all parts of the block in this view are here; with `durable`, all on the SSD.
+  bool HoldsWhole(const DomainId& domain, const BlockKey& key, const ViewDigest& view, bool durable) const;
+  bool has_working_ssd() const { return ssd_writable_; }
 
   // For Admin, between steps.
   std::vector<BlockInfo> List(const ListRequest& request, Instant now) const;
@@ -64,6 +85,7 @@ class ShardCore {
  private:
   struct SessionInfo {
     uint32_t domain = 0, ns = 0;
+    bool peer = false;
     absl::flat_hash_set<uint64_t> leases;
   };
   struct Offer {
@@ -97,6 +119,7 @@ class ShardCore {
     Work work = Work::kPull;
     PartAt part;
     std::string root;
+    uint64_t generation = 0;      // stamped in what is pulled; 0 from a writer
     bool durable = false;         // the strongest ack any waiter asked
     bool demotion = false;
     Instant begun{};
@@ -162,6 +185,16 @@ class ShardCore {
   void ForgetPart(Block& block, Part& part, const PartAt& at);
   void DropUnfinished(const BlockId& id);
 
+  // Cluster (core_cluster.cc)
+  void AddBlocks(const Run& run, InventoryReply& reply, std::map<uint32_t, uint32_t> (&tables)[3]) const;
+  uint32_t NoteRead(uint32_t domain, const BlockKey& run, bool client);
+  void TellMissed(const SessionInfo& session, const AcquiredRun& run, uint32_t held);
+  void Suspect(uint32_t domain, const DamagedPart& damaged);
+  void On(event::RecheckDone& e);
+  void On(event::Settling& e) { settling_ = e.on; }
+  void On(event::RunSpread& e);
+  void On(event::RunsMoved& e);
+
   // Sessions, recovery, time (core.cc)
   void On(event::SessionOpened& e);
   void On(event::SessionClosed& e);
@@ -205,6 +238,9 @@ class ShardCore {
   uint32_t demotions_ = 0;
   uint64_t demoting_bytes_ = 0;
   bool ssd_writable_;
+  bool settling_ = false;
+  absl::flat_hash_map<uint32_t, std::pair<ExtentRef, PartAt>> rechecks_;  // by extent slot; they pin
+  absl::flat_hash_map<RunId, Instant> hot_asked_;  // when help was last called for
   Instant demote_after_{};      // the SSD refused: until then cold blocks are dropped instead
 
   // Of the step in hand.

@@ -47,7 +47,7 @@ const BlockView* ShardCore::Choose(const Block& block, const AcquireRequest& req
   for (const std::string& wish : request.accept) {
     for (const BlockView& held : block.views) {
       const View& view = views_[held.view];
-      const bool accepted = wish == view.spec || (view.selection.empty() && (wish == "any" || (wish == "lossless" && view.lossless)));
+      const bool accepted = wish == view.spec || wish == ExactView(view_digests_[held.view]) || (view.selection.empty() && (wish == "any" || (wish == "lossless" && view.lossless)));
       if (accepted && Holds(held, request)) return &held;
     }
   }
@@ -85,6 +85,8 @@ void ShardCore::On(event::AcquireArrived& e) {
       found.push_back(block);
     }
     reply.held.push_back(held);
+    reply.spread.push_back(held > 0 ? NoteRead(domain, run.run, !session->second.peer && !request.match_only) : 0);
+    if (held < run.keys.size()) TellMissed(session->second, run, held);
     counters_.Add(Counter::kBlocksHit, held);
     counters_.Add(Counter::kBlocksMissed, run.keys.size() - held);
   }
@@ -109,7 +111,11 @@ void ShardCore::LeaseBlock(const AcquireRequest& request, uint64_t lease_id, Blo
   AcquireReply& reply = *answer.reply;
   const View& view = views_[held.view];
   const auto known = std::find(reply.views.begin(), reply.views.end(), view);
-  AcquiredBlock out{block.block_index, block.token_count, static_cast<uint32_t>(known - reply.views.begin()), {}};
+  AcquiredBlock out{block.block_index, block.token_count, static_cast<uint32_t>(known - reply.views.begin()), {}, 0, {}};
+  if (sessions_.at(request.session).peer) {
+    out.parent = block.parent;
+    out.replicas = block.replicas;
+  }
   if (known == reply.views.end()) reply.views.push_back(view);
   const uint32_t last_layer = (request.first_layer + request.layers - 1) / view.layers_per_part;
   const uint32_t last_head = (request.first_head + request.heads - 1) / view.heads_per_part;
@@ -213,6 +219,7 @@ void ShardCore::TellLease(uint64_t lease_id, const PartAt& at, absl::Status stat
   out.ready.part.head_group = at.head_group;
   out.ready.status = std::move(status);
   out.ready.block_index = at.block_index;
+  out.ready.key = at.block.key;
   if (out.ready.status.ok()) {
     KVASIR_CHECK(part != nullptr && part->in_dram(), "ready means readable");
     extents_.Pin(part->extent);
@@ -256,6 +263,7 @@ void ShardCore::On(event::TouchArrived& e) {
     block->keep_until = {};
     index_.Cool(*block);
   }
+  for (const DamagedPart& damaged : request.damaged) Suspect(session->second.domain, damaged);
   Do(action::AnswerTouch{e.call, std::move(reply)});
 }
 

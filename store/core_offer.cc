@@ -24,7 +24,8 @@ absl::Status ShardCore::CheckOffer(const OfferRequest& request, const SessionInf
     if (part.layer_group >= view.LayerGroups(ns.layout)) return bad("layer_group");
     if (part.head_group >= view.HeadGroups(ns.layout)) return bad("head_group");
     if (part.bytes < sizeof(PartHeader) || part.bytes > kPartBytesMax) return bad("bytes");
-    if (part.root.size() != 16) return bad("root");
+    const bool from_peer = session.peer && part.generation != 0;  // its header is judged by itself: there is no root to hold it against
+    if (part.root.size() != 16 && !(from_peer && part.root.empty())) return bad("root");
     const OfferedBlock& block = request.blocks[part.block];
     if (block.token_count == 0 || block.token_count != ns.block_tokens) return bad("block.token_count");
   }
@@ -95,7 +96,8 @@ void ShardCore::StartPull(Offer& offer, uint64_t call, uint32_t index, const Par
   const OfferedPart& offered = offer.request.parts[index];
   const OfferedBlock& ob = offer.request.blocks[offered.block];
   bool made = false;
-  Block& block = index_.Make(at.block, ob.parent, now_, &made);
+  Block& block = index_.Make(at.block, ob.parent, ob.run, now_, &made);
+  block.replicas = std::max(block.replicas, ob.replicas);
   if (made) {
     block.ns = sessions_.at(offer.session).ns;
     block.block_index = ob.block_index;
@@ -114,6 +116,7 @@ void ShardCore::StartPull(Offer& offer, uint64_t call, uint32_t index, const Par
   flight.extent = extent;
   flight.part = at;
   flight.root = offered.root;
+  flight.generation = offered.generation;
   flight.durable = offer.request.ack == Ack::kDurable;
   flight.begun = now_;
   flight.offers.push_back({call, index, false});
@@ -157,7 +160,7 @@ void ShardCore::On(event::PullDone& e) {
   counters_.Add(Counter::kPulledBytes, extents_.At(e.extent).bytes);
   extents_.Move(e.extent, ExtentState::kLanded);
   Block* block = index_.Find(flight->part.block);
-  Do(action::Verify{e.extent, RangeOf(e.extent), ClaimOf(*block, flight->part, 0), flight->root});
+  Do(action::Verify{e.extent, RangeOf(e.extent), ClaimOf(*block, flight->part, flight->generation), flight->root});
 }
 
 void ShardCore::On(event::PullReleased& e) {

@@ -95,6 +95,8 @@ void ShardCore::StartPersist(Block& block, const PartAt& at, Part& part, bool de
   meta.bytes = part.bytes;
   meta.frames_offset = part.frames_offset;
   meta.generation = part.extent.generation;
+  meta.run = block.run;
+  meta.replicas = block.replicas;
   Do(action::Persist{part.extent, RangeOf(part.extent), std::move(meta)});
 }
 

@@ -42,7 +42,18 @@ namespace kvasir {
   X(kWrongPreventedSeal, "wrong_prevented_seal")        \
   X(kWrongPreventedSsd, "wrong_prevented_ssd")          \
   X(kStaleEpoch, "stale_epoch")                         \
-  X(kMembershipChanges, "membership_changes")
+  X(kMembershipChanges, "membership_changes")           \
+  X(kRunsHot, "runs_hot")                               \
+  X(kDamageReports, "damage_reports")                   \
+  X(kWrongPreventedDram, "wrong_prevented_dram")        \
+  X(kGatheredBlocks, "gathered_blocks")                 \
+  X(kGatheredBytes, "gathered_bytes")                   \
+  X(kGatherFailed, "gather_failed_blocks")              \
+  X(kFills, "fills")                                    \
+  X(kSuggested, "runs_suggested")                       \
+  X(kInventories, "inventories")                        \
+  X(kProbes, "probes")                                  \
+  X(kProbesSilent, "probes_silent")
 
 enum class Counter : uint32_t {
 #define KVASIR_COUNTER_ID(id, name) id,

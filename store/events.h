@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "store/api/admin_api.h"
+#include "store/api/peer_api.h"
 #include "store/api/store_api.h"
 #include "store/extents.h"
 #include "store/tiers/ssd_tier.h"
@@ -17,7 +18,8 @@ namespace kvasir {
 
 // ---- events ----------------------------------------------------------------------------------------------------------
 namespace event {
-struct SessionOpened { uint64_t session = 0; DomainId domain; Namespace ns; };
+/// `peer`: another node's, or our own towards one; its reads make nothing popular and miss nothing.
+struct SessionOpened { uint64_t session = 0; DomainId domain; Namespace ns; bool peer = false; };
 struct SessionClosed { uint64_t session = 0; };
 /// `call` names the answer to give; unique among the calls in progress.
 struct OfferArrived { uint64_t call = 0; OfferRequest request; };
@@ -31,12 +33,19 @@ struct PromoteDone { ExtentRef extent; absl::Status status; };
 struct LeaseQuiet { uint64_t lease = 0; };
 struct SsdFound { RecoveredPart part; View view; Namespace ns; };
 struct SsdEvicted { std::vector<PartId> parts; };
+struct RecheckDone { ExtentRef extent; absl::Status status; };
+/// True while others may hold what this node should: its misses are then told (action::Missed).
+struct Settling { bool on = false; };
+/// So many owners of a hot run, in rank order, hold it now.
+struct RunSpread { DomainId domain; BlockKey run; uint32_t nodes = 0; };
+/// Runs that others hold now in this node's place: the first to leave DRAM.
+struct RunsMoved { std::vector<std::pair<DomainId, BlockKey>> runs; };
 struct Tick {};
 }  // namespace event
 using Event = std::variant<event::SessionOpened, event::SessionClosed, event::OfferArrived, event::AcquireArrived,
                            event::TouchArrived, event::PullDone, event::PullReleased, event::VerifyDone,
                            event::PersistDone, event::PromoteDone, event::LeaseQuiet, event::SsdFound, event::SsdEvicted,
-                           event::Tick>;
+                           event::RecheckDone, event::Settling, event::RunSpread, event::RunsMoved, event::Tick>;
 
 // ---- actions, to be carried out in order -----------------------------------------------------------------------------
 /// Bytes in a slab.
@@ -64,9 +73,15 @@ struct AnswerAcquire { uint64_t call = 0; uint64_t session = 0; absl::StatusOr<A
 struct PartReady { uint64_t session = 0, lease = 0; PartsReady::Ready ready; LeasedPart part; };
 /// Revoke every grant of the lease; LeaseQuiet when nothing reads any more. `told` = say so over Watch.
 struct RevokeLease { uint64_t session = 0, lease = 0; bool told = false; };
+/// Look at sealed bytes again; RecheckDone. They do not move until then.
+struct Recheck { ExtentRef extent; SlabRange at; PartClaim claim; };
+/// A reader asked for blocks this node should hold and does not (yet): `keys`, from `first_block` of the chain on.
+struct Missed { DomainId domain; Namespace ns; BlockKey run; uint32_t first_block = 0; std::vector<BlockKey> keys; };
+/// A run is read more than one copy can bear. `blocks` is all this node holds of it.
+struct RunHot { DomainId domain; BlockKey run; uint32_t replicas = 1, spread = 0; InventoryReply blocks; };
 }  // namespace action
 using Action = std::variant<action::Pull, action::Verify, action::Persist, action::Promote, action::DropOnSsd,
                             action::RetireSlab, action::AnswerOffer, action::AnswerTouch, action::AnswerAcquire,
-                            action::PartReady, action::RevokeLease>;
+                            action::PartReady, action::RevokeLease, action::Recheck, action::Missed, action::RunHot>;
 
 }  // namespace kvasir

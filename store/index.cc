@@ -2,6 +2,7 @@
 #include "store/index.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "transport/check.h"
 
@@ -21,7 +22,7 @@ Block* Index::Find(const BlockId& id) {
   return at == blocks_.end() ? nullptr : at->second.get();
 }
 
-Block& Index::Make(const BlockId& id, const BlockKey& parent, Instant now, bool* made) {
+Block& Index::Make(const BlockId& id, const BlockKey& parent, const BlockKey& run, Instant now, bool* made) {
   auto& slot = blocks_[id];
   *made = slot == nullptr;
   if (*made) {
@@ -31,11 +32,20 @@ Block& Index::Make(const BlockId& id, const BlockKey& parent, Instant now, bool*
     slot->created = slot->touched = now;
     slot->lru = lru_.end();
   }
+  if (slot->run == BlockKey{} && run != BlockKey{}) {
+    slot->run = run;
+    runs_[{id.domain, run}].blocks.push_back(slot.get());
+  }
   return *slot;
 }
 
 void Index::Erase(Block& block) {
   KVASIR_CHECK(block.dram_parts == 0, "erasing a block that is in DRAM");
+  const auto run = runs_.find({block.id.domain, block.run});
+  if (run != runs_.end()) {
+    std::erase(run->second.blocks, &block);
+    if (run->second.blocks.empty()) runs_.erase(run);
+  }
   const BlockId id = block.id;  // `block` goes with the entry
   blocks_.erase(id);
 }
@@ -47,6 +57,20 @@ bool Index::Tidy(Block& block) {
   if (!block.views.empty()) return false;
   Erase(block);
   return true;
+}
+
+Run* Index::FindRun(const RunId& id) {
+  const auto at = runs_.find(id);
+  return at == runs_.end() ? nullptr : &at->second;
+}
+
+double Index::Heat(Run& run, Instant now) {
+  constexpr double kLn2 = 0.6931471805599453;
+  const double half_life = std::chrono::duration<double>(kHeatHalfLife).count();
+  const double age = std::chrono::duration<double>(now - run.heated).count();
+  run.heat = (run.heat == 0 ? 0 : run.heat * std::exp2(-age / half_life)) + 1;
+  run.heated = now;
+  return run.heat * kLn2 / half_life;  // a steady rate r settles at a heat of r * half_life / ln 2
 }
 
 void Index::GainExtent(Block& block) {

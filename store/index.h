@@ -15,6 +15,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
 #include "store/api/part.h"
 #include "store/api/view.h"
@@ -27,7 +28,7 @@ namespace kvasir {
 struct BlockId {
   uint32_t domain = 0;
   BlockKey key;
-  friend bool operator==(const BlockId&, const BlockId&) = default;
+  friend auto operator<=>(const BlockId&, const BlockId&) = default;
   template <typename H>
   friend H AbslHashValue(H h, const BlockId& b) {
     return H::combine(std::move(h), b.domain, b.key);
@@ -59,6 +60,8 @@ struct BlockView {
 struct Block {
   BlockId id;
   BlockKey parent;
+  BlockKey run;                 ///< what it is placed by; zero = unknown
+  uint32_t replicas = 1;        ///< nodes that shall hold it
   uint32_t ns = 0;              ///< index into the core's table of namespaces
   uint32_t block_index = 0;
   uint32_t token_count = 0;
@@ -69,11 +72,23 @@ struct Block {
   BlockView* Find(uint32_t view);
 };
 
+/// The blocks of one run: what is placed, moved and popular together.
+struct Run {
+  std::vector<Block*> blocks;   ///< in no order
+  double heat = 0;              ///< reads, fading with kHeatHalfLife
+  Instant heated{};             ///< when heat was right
+  uint32_t spread = 0;          ///< owners in rank order that hold it because it is hot; 0 = as placed
+};
+using RunId = BlockId;          ///< by the key of its first block
+
 class Index {
  public:
+  static constexpr Duration kHeatHalfLife = std::chrono::seconds(10);
+
   Block* Find(const BlockId& id);
-  /// Finds or makes. A new block is in no list until it gains an extent.
-  Block& Make(const BlockId& id, const BlockKey& parent, Instant now, bool* made);
+  const Block* Find(const BlockId& id) const { return const_cast<Index*>(this)->Find(id); }
+  /// Finds or makes. A new block is in no list until it gains an extent. A run that is known is kept.
+  Block& Make(const BlockId& id, const BlockKey& parent, const BlockKey& run, Instant now, bool* made);
   /// Removes a block none of whose parts is anywhere.
   void Erase(Block& block);
   /// Removes the block's view entries and the block itself as far as nothing is left of them. True when the block went.
@@ -88,6 +103,18 @@ class Index {
   void Cool(Block& block);
   bool HasChildInDram(const Block& block) const;
 
+  Run* FindRun(const RunId& id);
+  /// A read of the run. Answers reads a second, as they are lately.
+  double Heat(Run& run, Instant now);
+  /// Runs in key order, from behind `after` on (nullptr: from the first).
+  template <class F>
+  void ForEachRun(const RunId* after, F&& visit) const {  // visit answers false to stop
+    for (auto at = after == nullptr ? runs_.begin() : runs_.upper_bound(*after); at != runs_.end(); ++at) {
+      if (!visit(at->first, at->second)) return;
+    }
+  }
+  size_t runs() const { return runs_.size(); }
+
   std::list<Block*>& cold_to_warm() { return lru_; }
   size_t blocks() const { return blocks_.size(); }
   template <class F>
@@ -97,6 +124,7 @@ class Index {
 
  private:
   absl::flat_hash_map<BlockId, std::unique_ptr<Block>> blocks_;
+  absl::btree_map<RunId, Run> runs_;
   absl::flat_hash_map<BlockId, uint32_t> children_in_dram_;  // by parent
   std::list<Block*> lru_;
 };

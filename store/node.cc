@@ -47,7 +47,12 @@ NodeImpl::NodeImpl(NodeOptions options)
       state_(options_.membership.Find(options_.id)->state),
       epoch_(options_.membership.Find(options_.id)->epoch),
       membership_(options_.membership),
-      keeper_("kv-node") {}
+      keeper_("kv-node") {
+  mailbox_ = std::make_shared<Mailbox>(keeper_.loop());
+  MutexLock lock(mutex_);
+  Remember(membership_);
+  settled_.assign(options_.shards, 0);
+}
 
 absl::Status NodeImpl::StartParts() {
   SsdTier::Recovered recovered;
@@ -80,6 +85,17 @@ absl::Status NodeImpl::StartParts() {
     shard.workers = workers_.get();
     shard.counters = &counters_;
     shard.log = options_.log;
+    shard.id = options_.id;
+    shard.dial = options_.dial;
+    shard.gather_bytes_per_s = std::max<uint64_t>(1, options_.gather_bytes_per_s / options_.shards);
+    shard.learn = [this](const DomainId& domain, const Namespace& ns, const std::vector<View>& views, absl::AnyInvocable<void(absl::Status)> done) {
+      names_->Bind(domain, ns, [this, views, done = std::move(done)](absl::StatusOr<std::string> bound) mutable {
+        if (!bound.ok()) return done(bound.status());
+        names_->Keep(views, std::move(done));
+      });
+    };
+    shard.settled = [this, i](uint64_t epoch) { ShardSettled(i, epoch); };
+    shard.core.hot_reads_per_s = options_.hot_reads_per_s;
     shard.notify = [this](uint64_t session, WatchEvent event) { Notify(session, std::move(event)); };
     auto started = Shard::Start(std::move(shard));
     if (!started.ok()) return started.status();
@@ -91,7 +107,11 @@ absl::Status NodeImpl::StartParts() {
     });
     Recover(std::move(recovered));
   }
-  keeper_.loop().Post([this] { SweepSessions(); });
+  for (auto& shard : shards_) shard->Adopt(options_.membership);
+  keeper_.loop().Post([this] {
+    SweepSessions();
+    ProbePeers();
+  });
   return absl::OkStatus();
 }
 
@@ -113,6 +133,7 @@ void NodeImpl::Recover(SsdTier::Recovered recovered) {
 
 NodeImpl::~NodeImpl() {
   keeper_.Call([this] { stopping_ = true; });  // from here on it touches no shard
+  mailbox_->Close();
   {
     MutexLock lock(mutex_);
     for (auto& [id, session] : sessions_) session.watcher.reset();
@@ -178,7 +199,7 @@ void NodeImpl::OpenSession(HelloRequest request, std::string warning, Answer<Hel
   if (full) return answer(absl::ResourceExhaustedError("too many sessions on node " + options_.id + "; try again later"));
   counters_.Add(Counter::kSessionsOpened);
   for (auto& shard : shards_) {
-    shard->OpenSession(reply.session, request.domain, request.ns, reply.credentials);
+    shard->OpenSession(reply.session, request.domain, request.ns, reply.credentials, !request.peer.empty());
   }
   reply.data = DataAddresses();
   answer(std::move(reply));

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "store/api/admin_api.h"
+#include "store/api/peer_api.h"
 #include "store/api/placement.h"
 #include "store/api/store_api.h"
 #include "store/tiers/ssd_tier.h"
@@ -22,6 +23,12 @@ enum class Severity : uint8_t { kInfo, kWarning, kError };
 /// May be called from any thread of the node.
 using LogSink = std::function<void(Severity, const std::string& message)>;
 
+/// How one node calls another.
+struct PeerClient {
+  std::shared_ptr<StoreApi> store;
+  std::shared_ptr<PeerApi> peer;
+};
+
 struct NodeOptions {
   std::string id = "node-0";              ///< must be in `membership`
   Membership membership;                  ///< as it begins, with this node in it; Adopt brings later ones
@@ -29,6 +36,10 @@ struct NodeOptions {
   /// then a cordoned or draining node refuses new blocks, and others learn it by that.
   std::function<void(MemberState, absl::AnyInvocable<void(absl::Status)>)> announce;
   std::function<std::string()> membership_source;  ///< for Status; empty = "static"
+  /// How to reach other members; empty = this node asks nobody: it gathers nothing and probes nobody.
+  std::function<PeerClient(const std::string& control)> dial;
+  uint64_t gather_bytes_per_s = 250ull << 20;  ///< at most, for taking over and repair together: a share of the link
+  double hot_reads_per_s = 100;           ///< of one run: more, and other nodes are asked to hold it too; 0 = never
   uint32_t run_blocks = 16;               ///< placement unit; the same on every node of a cluster
   uint32_t shards = 1;                    ///< one Loop each; as membership says for this id
 
@@ -51,7 +62,7 @@ struct NodeOptions {
   LogSink log;
 };
 
-class Node : public StoreApi, public AdminApi {
+class Node : public StoreApi, public AdminApi, public PeerApi {
  public:
   /// Opens tiers, recovers, listens. InvalidArgument names the option; tier and listener errors pass through.
   static absl::StatusOr<std::unique_ptr<Node>> Start(NodeOptions options);

@@ -96,10 +96,12 @@ void NodeImpl::Adopt(Membership membership) {
     state_ = self.state;
     epoch_ = self.epoch;
     membership_ = membership;
+    Remember(membership);
     for (const auto& [id, session] : sessions_) sessions.push_back(id);
   }
   counters_.Add(Counter::kMembershipChanges);
   for (const uint64_t session : sessions) Notify(session, MembershipChanged{membership});
+  for (auto& shard : shards_) shard->Adopt(membership);
 }
 
 void NodeImpl::Announce(MemberState state, absl::AnyInvocable<void(absl::Status)> done) {
@@ -135,18 +137,27 @@ void NodeImpl::Status(Answer<NodeStatus> answer) {
   s.device = "cpu (" + std::to_string(options_.codec_threads) + " checking threads)";
   s.uptime = std::chrono::steady_clock::now() - started_;
   s.membership = membership();
-  s.epoch = s.membership.epoch;
+  s.epoch = s.taking_over.epoch = s.membership.epoch;
+  s.handing_over = HandingOver();
+  s.peers = PeersSeen();
+  if (state_ == MemberState::kDraining && drained_) s.state = "drained";
   s.counters = counters_.Snapshot();
   {
     MutexLock lock(mutex_);
     s.sessions = sessions_.size();
   }
   for (auto& shard : shards_) {
-    shard->Look([this, gather](const ShardCore& core) {
+    shard->Look([this, gather](const ShardCore& core, const Gatherer& gatherer) {
       bool last = false;
       {
         MutexLock lock(gather->mutex);
         NodeStatus& s = gather->status;
+        const MoveStatus move = gatherer.status();
+        s.taking_over.runs_done += move.runs_done;
+        s.taking_over.runs_total += move.runs_total;
+        s.taking_over.bytes_done += move.bytes_done;
+        s.taking_over.bytes_total += move.bytes_total;
+        s.taking_over.settled &= move.settled && move.epoch >= s.epoch;
         s.leases += core.leases();
         s.blocks += core.blocks();
         s.parts += core.parts();
@@ -181,7 +192,7 @@ void NodeImpl::List(ListRequest request, Answer<ListReply> answer) {
   gather->open = shards_.size();
   gather->answer = std::move(answer);
   for (auto& shard : shards_) {
-    shard->Look([gather, request](const ShardCore& core) {
+    shard->Look([gather, request](const ShardCore& core, const Gatherer&) {
       bool last = false;
       std::vector<BlockInfo> found = core.List(request, std::chrono::steady_clock::now());
       {
@@ -217,7 +228,12 @@ void NodeImpl::Drain(Duration wait, Answer<NodeStatus> answer) {
 void NodeImpl::LookDrained(Instant until, Answer<NodeStatus> answer) {
   if (stopping_) return answer(absl::UnavailableError("the node is shutting down"));
   Status([this, until, answer = std::move(answer)](absl::StatusOr<NodeStatus> status) mutable {
-    if (!status.ok() || status->leases == 0 || std::chrono::steady_clock::now() >= until) return answer(std::move(status));
+    const bool handed_over = !options_.announce || !options_.dial || (status.ok() && status->handing_over.settled);
+    if (status.ok() && status->leases == 0 && handed_over) {
+      drained_ = true;
+      status->state = "drained";
+    }
+    if (!status.ok() || drained_ || std::chrono::steady_clock::now() >= until) return answer(std::move(status));
     keeper_.loop().Post([this, until, answer = std::move(answer)]() mutable {
       keeper_.loop().After(kDrainLook, [this, until, answer = std::move(answer)]() mutable { LookDrained(until, std::move(answer)); });
     });

@@ -4,8 +4,11 @@
 
 #include <atomic>
 #include <cstring>
+#include <deque>
+#include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -23,7 +26,12 @@ class NodeImpl : public Node {
  public:
   static constexpr Duration kSweep = std::chrono::milliseconds(500);       ///< how often sessions are looked over
   static constexpr size_t kUnheardMax = 256;  ///< events kept for a session whose Watch is still on its way
-  static constexpr Duration kDrainLook = std::chrono::milliseconds(20);    ///< how often Drain looks for open leases
+  static constexpr Duration kDrainLook = std::chrono::milliseconds(20);    ///< how often Drain looks how far it is
+  static constexpr Duration kProbeEvery = std::chrono::milliseconds(200);
+  static constexpr size_t kProbedMax = 16;    ///< peers a node probes
+  static constexpr Duration kProbeDeadline = std::chrono::seconds(1);
+  static constexpr Duration kSilentAfter = std::chrono::seconds(2);
+  static constexpr size_t kHistoryMax = 16;   ///< memberships remembered
 
   static absl::StatusOr<std::unique_ptr<Node>> Start(NodeOptions options);
   ~NodeImpl() override;
@@ -39,6 +47,10 @@ class NodeImpl : public Node {
   void List(ListRequest request, Answer<ListReply> answer) override;
   void Drain(Duration wait, Answer<NodeStatus> answer) override;
   void Cordon(bool cordoned, Answer<NodeStatus> answer) override;
+
+  void Probe(ProbeRequest request, Duration deadline, Answer<ProbeReply> answer) override;
+  void Inventory(InventoryRequest request, Duration deadline, Answer<InventoryReply> answer) override;
+  void Suggest(SuggestRequest request, Duration deadline, Answer<SuggestReply> answer) override;
 
   const NodeOptions& options() const override { return options_; }
   void Adopt(Membership membership) override;
@@ -77,6 +89,29 @@ class NodeImpl : public Node {
   void SweepSessions();
   void Notify(uint64_t session, WatchEvent event);
   void Unwatch(uint64_t session, const std::shared_ptr<Listener>& listener);
+  // Peers (node_peers.cc)
+  /// What another shard has said of taking over from one of ours.
+  struct Taker {
+    uint64_t epoch = 0;
+    uint64_t wanted_bytes = 0, got_bytes = 0;
+    bool done = false;
+  };
+  struct Seen {
+    std::shared_ptr<PeerApi> peer;
+    std::string control;
+    Instant first{}, answered{};   // first: when it was first asked
+    bool asking = false;
+    ProbeReply last;
+  };
+  void Remember(const Membership& membership) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ShardSettled(uint32_t shard, uint64_t epoch);
+  void BeServing(uint64_t epoch);
+  void TakerSaid(const InventoryRequest& request);
+  MoveStatus HandingOver() const;
+  std::vector<PeerStatus> PeersSeen() const;
+  bool Silent(const std::string& id, Instant now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CoolSurplus();
+  void ProbePeers();
   void LookDrained(Instant until, Answer<NodeStatus> answer);
   static std::string NewSecret();
 
@@ -93,8 +128,15 @@ class NodeImpl : public Node {
   std::vector<std::unique_ptr<Shard>> shards_;
   mutable Mutex mutex_;
   Membership membership_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<const Membership>> history_ ABSL_GUARDED_BY(mutex_);  // newest last; the one in force is one
+  std::vector<uint64_t> settled_ ABSL_GUARDED_BY(mutex_);                            // epoch, by shard
+  std::map<std::tuple<std::string, uint32_t, uint32_t>, Taker> takers_ ABSL_GUARDED_BY(mutex_);  // member, its shard, ours
+  uint64_t cooled_epoch_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<std::string, Seen> seen_ ABSL_GUARDED_BY(mutex_);                          // by member
+  std::atomic<bool> drained_{false};
   absl::flat_hash_map<uint64_t, SessionEntry> sessions_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ = false;  // keeper's
+  std::shared_ptr<Mailbox> mailbox_;  // of the keeper
   LoopThread keeper_;  // last: its thread ends first
 };
 

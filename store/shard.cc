@@ -11,7 +11,12 @@ namespace kvasir {
 absl::StatusOr<std::unique_ptr<Shard>> Shard::Start(ShardOptions options) {
   std::unique_ptr<Shard> shard(new Shard(std::move(options)));
   absl::Status listening;
-  shard->loop_.Call([&] { listening = shard->Listen(); });
+  shard->loop_.Call([&] {
+    listening = shard->Listen();
+    const ShardOptions& o = shard->options_;
+    shard->gatherer_ = std::make_unique<Gatherer>(
+        GathererOptions{o.id, o.core.shard, o.gather_bytes_per_s, o.transports, o.dial}, shard->HostOfGatherer());
+  });
   if (!listening.ok()) return listening;
   return shard;
 }
@@ -20,7 +25,9 @@ Shard::Shard(ShardOptions options)
     : options_(std::move(options)),
       core_(options_.core, *options_.counters),
       ssd_(options_.ssd),
-      loop_(("kv-shard-" + std::to_string(options_.core.shard)).c_str()) {}
+      loop_(("kv-shard-" + std::to_string(options_.core.shard)).c_str()) {
+  mailbox_ = std::make_shared<Mailbox>(loop_.loop());
+}
 
 Shard::~Shard() {
   if (!stopping_) Stop();
@@ -30,6 +37,8 @@ void Shard::Stop() {
   loop_.Call([this] {
     stopping_ = true;
     ssd_ = nullptr;
+    gatherer_->Stop();
+    mailbox_->Close();
     for (auto& [session, peer] : peers_) {
       if (peer.connection != nullptr) peer.connection->Close();
     }
@@ -74,11 +83,11 @@ void Shard::Accept(size_t transport, std::unique_ptr<Connection> connection) {
 }
 
 // ---- any thread ------------------------------------------------------------------------------------------------------
-void Shard::OpenSession(uint64_t session, const DomainId& domain, const Namespace& ns, const std::string& credentials) {
-  loop_.loop().Post([this, session, domain, ns, credentials] {
+void Shard::OpenSession(uint64_t session, const DomainId& domain, const Namespace& ns, const std::string& credentials, bool peer) {
+  loop_.loop().Post([this, session, domain, ns, credentials, peer] {
     peers_[session].credentials = credentials;
     by_credentials_[credentials] = session;
-    Handle(event::SessionOpened{session, domain, ns});
+    Handle(event::SessionOpened{session, domain, ns, peer});
   });
 }
 
@@ -125,8 +134,8 @@ void Shard::Touch(TouchRequest request, Answer<TouchReply> answer) {
 
 void Shard::Post(Event event) { Return(std::move(event)); }
 
-void Shard::Look(absl::AnyInvocable<void(const ShardCore&)> look) {
-  loop_.loop().Post([this, look = std::move(look)]() mutable { look(core_); });
+void Shard::Look(absl::AnyInvocable<void(const ShardCore&, const Gatherer&)> look) {
+  loop_.loop().Post([this, look = std::move(look)]() mutable { look(core_, *gatherer_); });
 }
 
 // ---- the step --------------------------------------------------------------------------------------------------------
@@ -197,7 +206,7 @@ void Shard::Carry(action::RetireSlab& a) { slabs_.erase(a.slab); }
 void Shard::Carry(action::Pull& a) {
   const auto fail = [&](absl::Status status) { Handle(event::PullDone{a.extent, std::move(status), false}); };
   const auto peer = peers_.find(a.session);
-  if (peer == peers_.end() || peer->second.connection == nullptr) {
+  if (peer == peers_.end() || peer->second.dialled() == nullptr) {
     return fail(absl::FailedPreconditionError("offer: the session has no data connection to this shard; dial one first"));
   }
   const auto span = RemoteSpan::Decode(a.grant);
@@ -206,7 +215,7 @@ void Shard::Carry(action::Pull& a) {
   const std::span<std::byte> into = Bytes(a.to);
   if (into.empty()) return fail(absl::ResourceExhaustedError("the node has no memory for a slab"));
   const Piece piece{into, *span};
-  peer->second.connection->Pull(
+  peer->second.dialled()->Pull(
       {&piece, 1}, a.deadline,
       [this, extent = a.extent](PullResult r) { Handle(event::PullDone{extent, std::move(r.status), r.quarantined}); },
       [this, extent = a.extent] { Handle(event::PullReleased{extent}); });
@@ -217,6 +226,12 @@ void Shard::Carry(action::Verify& a) {
     auto frames = VerifyAndStamp(bytes, claim, root, extent.generation);
     const uint32_t offset = frames.ok() ? *frames : 0;
     Return(event::VerifyDone{extent, std::move(frames).status(), offset});
+  });
+}
+
+void Shard::Carry(action::Recheck& a) {
+  options_.workers->Run([this, extent = a.extent, bytes = Bytes(a.at), claim = std::move(a.claim)] {
+    Return(event::RecheckDone{extent, VerifyAndStamp(bytes, claim, {}, extent.generation).status()});
   });
 }
 

@@ -12,6 +12,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "store/core.h"
+#include "store/gatherer.h"
 #include "store/node.h"
 #include "store/worker_pool.h"
 #include "transport/transport.h"
@@ -30,6 +31,13 @@ struct ShardOptions {
   LogSink log;
   /// Any event for a session's Watch; called on the shard's Loop.
   std::function<void(uint64_t session, WatchEvent)> notify;
+
+  std::string id;               ///< of the node
+  std::function<PeerClient(const std::string& control)> dial;
+  uint64_t gather_bytes_per_s = 0;
+  /// Makes the node know a namespace and views; `done` on any thread.
+  std::function<void(const DomainId&, const Namespace&, const std::vector<View>&, absl::AnyInvocable<void(absl::Status)> done)> learn;
+  std::function<void(uint64_t epoch)> settled;  ///< this shard holds all it should by that membership, as far as it can tell
 };
 
 class Shard {
@@ -39,14 +47,16 @@ class Shard {
   ~Shard();
 
   // Any thread. Answers come on the shard's Loop.
-  void OpenSession(uint64_t session, const DomainId& domain, const Namespace& ns, const std::string& credentials);
+  void OpenSession(uint64_t session, const DomainId& domain, const Namespace& ns, const std::string& credentials, bool peer);
   void CloseSession(uint64_t session);
   void Offer(OfferRequest request, Answer<OfferReply> answer);
   void Acquire(AcquireRequest request, Answer<AcquireReply> answer);
   void Touch(TouchRequest request, Answer<TouchReply> answer);
   void Post(Event event);
-  /// Runs `look` on the Loop with the core between two steps.
-  void Look(absl::AnyInvocable<void(const ShardCore&)> look);
+  void Adopt(const Membership& membership);
+  void Suggested(SuggestRequest request, Answer<SuggestReply> answer);
+  /// Runs `look` on the Loop, between two steps of the core.
+  void Look(absl::AnyInvocable<void(const ShardCore&, const Gatherer&)> look);
   /// Closes connections and answers every open call with Unavailable. After it returns the Loop begins no disk operation
   /// and no check: tier and workers may be destroyed, then the shard.
   void Stop();
@@ -62,6 +72,8 @@ class Shard {
     std::string credentials;
     std::unique_ptr<Connection> connection;  // null until the client dials
     size_t transport = 0;
+    std::shared_ptr<Path> path;              // instead: we dialled, as a peer
+    Connection* dialled() const { return path != nullptr ? path->connection.get() : connection.get(); }
   };
   struct Granted {
     uint32_t slab = 0;
@@ -72,6 +84,8 @@ class Shard {
   explicit Shard(ShardOptions options);
   absl::Status Listen();
   void Accept(size_t transport, std::unique_ptr<Connection> connection);
+  GathererHost HostOfGatherer();
+  void Help(action::RunHot hot);
   Slab* SlabMemory(uint32_t slab);
   std::span<std::byte> Bytes(const SlabRange& range);
   std::string GrantPart(uint64_t session, uint64_t lease, const action::LeasedPart& part);
@@ -89,6 +103,9 @@ class Shard {
   void Carry(action::AnswerAcquire& a);
   void Carry(action::PartReady& a);
   void Carry(action::RevokeLease& a);
+  void Carry(action::Recheck& a);
+  void Carry(action::Missed& a) { gatherer_->Want(std::move(a)); }
+  void Carry(action::RunHot& a) { Help(std::move(a)); }
   void FlushReady();
   /// A task that hands `event` to this shard's Loop.
   template <class E>
@@ -110,6 +127,10 @@ class Shard {
   absl::flat_hash_map<uint64_t, Answer<AcquireReply>> acquires_;
   absl::flat_hash_map<uint64_t, Answer<TouchReply>> touches_;
   std::vector<std::pair<uint64_t, PartsReady>> ready_;  // of the step in hand, by session
+  std::shared_ptr<Mailbox> mailbox_;
+  std::unique_ptr<Gatherer> gatherer_;
+  Membership membership_;
+  std::map<std::string, std::shared_ptr<PeerApi>> helpers_;  // whom hot runs are suggested to, by address
   std::deque<Event> events_;
   bool handling_ = false;
   bool stopping_ = false;

@@ -21,6 +21,7 @@
 #include "deploy/text.h"
 #include "store/node.h"
 #include "store/wire/grpc_server.h"
+#include "store/wire/grpc_stub.h"
 
 namespace kvasir {
 namespace {
@@ -156,9 +157,10 @@ absl::Status Serve(DaemonOptions options) {
     temporary = *std::move(made);
     options.node.ssd->directory = temporary->path();
   }
+  options.node.dial = [](const std::string& control) { return PeerClient{MakeGrpcStore(control), MakeGrpcPeer(control)}; };
   auto node = Node::Start(options.node);
   if (!node.ok()) return node.status();
-  GrpcServer server({.store = node->get(), .admin = node->get()}, {.address = options.listen.Text()});
+  GrpcServer server({.store = node->get(), .admin = node->get(), .peer = node->get()}, {.address = options.listen.Text()});
   const auto control = server.Start();
   if (!control.ok()) return control.status();
   server.SetHealth(GrpcServer::kReadiness, true);

@@ -8,11 +8,15 @@
 #include <vector>
 
 #include "store/api/store_api.h"
+#include "store/api/view.h"
 
 namespace kvasir {
 
 inline constexpr uint32_t kRunsPerInventoryMax = 4096;
 inline constexpr uint32_t kRunsPerSuggestionMax = 256;
+
+/// A wish of AcquireRequest::accept that only this very view answers to: its grid and selection, too.
+inline std::string ExactView(const ViewDigest& view) { return "view:" + ToHex(view); }
 
 struct ProbeRequest {
   std::string from;            ///< id of the node that asks
@@ -31,9 +35,12 @@ struct InventoryRequest {
   std::string from;
   uint64_t epoch = 0;          ///< another than the asked node's is Aborted
   uint32_t shard = 0;
+  uint32_t for_shard = 0;      ///< the asking shard of `from`
+  uint64_t since = 0;          ///< `from` held all it should by this epoch; 0 = it holds nothing for sure
   std::string after;           ///< cursor: the last answer's `next`; "" begins
   uint32_t limit = 1024;       ///< runs looked at, at most kRunsPerInventoryMax
   bool done = false;           ///< nothing is asked: `from` has all it wanted of this shard at this epoch
+  uint64_t wanted_bytes = 0, got_bytes = 0;  ///< of this shard at this epoch so far: for who hands over
 };
 /// One whole block in one view: all its parts are sealed there.
 struct InventoryBlock {

@@ -132,6 +132,8 @@ struct AcquiredBlock {
   uint32_t block_index = 0;
   uint32_t token_count = 0;
   uint32_t view = 0;                 ///< index into AcquireReply::views
+  BlockKey parent{};                 ///< this and replicas are told to peers only
+  uint32_t replicas = 0;
   std::vector<PartGrant> parts;      ///< layer-major; exactly those that cover the slice
 };
 struct AcquireReply {
@@ -171,6 +173,7 @@ struct PartsReady {
     uint32_t block_index = 0;
     PartGrant part;
     absl::Status status;                 ///< not ok = a miss from this block on
+    BlockKey key{};                      ///< of the block; zero = unknown (wire 1)
   };
   std::vector<Ready> parts;
 };

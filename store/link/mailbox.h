@@ -34,9 +34,9 @@ class Mailbox {
 
 /// Calls `method` of a node; `done` runs on the Loop, once: with the answer, or with DeadlineExceeded at `deadline`
 /// whatever the node does. After that a late answer is dropped. The Loop only. REQUIRES: `api` lives until the answer.
-template <class Request, class Reply>
-void Call(const std::shared_ptr<Mailbox>& mailbox, Loop& loop, StoreApi& api,
-          void (StoreApi::*method)(Request, Duration, Answer<Reply>), Request request, Instant deadline,
+template <class Request, class Reply, class Api>
+void Call(const std::shared_ptr<Mailbox>& mailbox, Loop& loop, Api& api,
+          void (Api::*method)(Request, Duration, Answer<Reply>), Request request, Instant deadline,
           absl::AnyInvocable<void(absl::StatusOr<Reply>)> done) {
   struct Pending {
     absl::AnyInvocable<void(absl::StatusOr<Reply>)> done;

@@ -73,6 +73,8 @@ class NodeLink {
   void Renew(uint32_t shard, uint64_t lease, absl::AnyInvocable<void(bool gone)> done);
   /// Batched: leaves with the next turn of the Loop. Nothing is done about a lost one.
   void Release(uint32_t shard, uint64_t lease);
+  /// Bytes of the node's that failed their checks here: it looks at its own copy. A lost one is harmless.
+  void ReportDamage(uint32_t shard, DamagedPart part);
   void Wish(uint32_t shard, std::vector<BlockKey> keep, Duration keep_for, std::vector<BlockKey> drop);
 
   /// Events of one lease; those that came early are told at once. LeaseRevoked is told too when the link goes down.

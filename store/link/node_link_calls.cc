@@ -94,6 +94,13 @@ void NodeLink::FlushReleases() {
   for (TouchRequest& request : requests) Touch(std::move(request), [](const absl::StatusOr<TouchReply>&) {});
 }
 
+void NodeLink::ReportDamage(uint32_t shard, DamagedPart part) {
+  TouchRequest request;
+  request.shard = shard;
+  request.damaged.push_back(std::move(part));
+  Touch(std::move(request), [](const absl::StatusOr<TouchReply>&) {});
+}
+
 void NodeLink::Wish(uint32_t shard, std::vector<BlockKey> keep, Duration keep_for, std::vector<BlockKey> drop) {
   TouchRequest request;
   request.shard = shard;

@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "store/api/store_api.h"
 
 namespace kvasir {
 namespace {
@@ -21,7 +22,7 @@ namespace {
 constexpr char kPartPrefix = 'p';
 constexpr char kValuePrefix = 'v';
 constexpr size_t kPartKeyBytes = 1 + 32 + 32 + 2 + 2;
-constexpr uint32_t kPartRecordVersion = 1;
+constexpr uint32_t kPartRecordVersion = 2;
 constexpr size_t kMemtableBytes = 8u << 20;
 constexpr int kOpenFilesMax = 256;
 
@@ -41,8 +42,13 @@ struct PartRecord {
   uint32_t segment = 0;
   uint32_t incarnation = 0;
   uint64_t offset = 0;
+  // Since version 2.
+  uint8_t run[32] = {};
+  uint32_t replicas = 1;
+  uint32_t unused = 0;
 };
-static_assert(sizeof(PartRecord) == 152 && alignof(PartRecord) == 8);
+static_assert(sizeof(PartRecord) == 192 && alignof(PartRecord) == 8);
+constexpr size_t kPartRecordBytesV1 = 152;  ///< its first fields
 
 std::string PartKey(const PartId& id) {
   std::string key(1, kPartPrefix);
@@ -83,15 +89,18 @@ PartRecord ToRecord(const IndexedPart& part) {
   record.segment = part.location.segment;
   record.incarnation = part.location.incarnation;
   record.offset = part.location.offset;
+  std::memcpy(record.run, part.meta.run.bytes.data(), 32);
+  record.replicas = part.meta.replicas;
   return record;
 }
 
-/// False when the entry is not of this version's shape.
+/// False when the entry is not of a shape this build knows.
 bool FromEntry(const rocksdb::Slice& key, const rocksdb::Slice& value, IndexedPart* part) {
   PartRecord record;
-  if (key.size() != kPartKeyBytes || value.size() != sizeof record) return false;
-  std::memcpy(&record, value.data(), sizeof record);
-  if (record.version != kPartRecordVersion || record.durable > 1) return false;
+  if (key.size() != kPartKeyBytes || (value.size() != sizeof record && value.size() != kPartRecordBytesV1)) return false;
+  std::memcpy(static_cast<void*>(&record), value.data(), value.size());
+  if (record.version != (value.size() == sizeof record ? kPartRecordVersion : 1) || record.durable > 1) return false;
+  if (record.replicas == 0 || record.replicas > kReplicasMax) return false;
   part->meta.id = ParsePartKey(key.data());
   std::memcpy(part->meta.parent.bytes.data(), record.parent, 32);
   std::memcpy(part->meta.domain.bytes.data(), record.domain, 32);
@@ -102,6 +111,8 @@ bool FromEntry(const rocksdb::Slice& key, const rocksdb::Slice& value, IndexedPa
   part->meta.frames_offset = record.frames_offset;
   part->meta.bytes = record.bytes;
   part->meta.generation = record.generation;
+  std::memcpy(part->meta.run.bytes.data(), record.run, 32);
+  part->meta.replicas = record.replicas;
   part->location = SsdLocation{record.segment, record.incarnation, record.offset};
   part->durable = record.durable == 1;
   return true;

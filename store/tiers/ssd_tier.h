@@ -51,6 +51,8 @@ struct PartMeta {
   uint64_t bytes = 0;         ///< of the part, header included
   uint32_t frames_offset = 0;
   uint64_t generation = 0;    ///< stamped in the header
+  BlockKey run;               ///< what its block is placed by; zero = unknown
+  uint32_t replicas = 1;      ///< nodes that shall hold it
 };
 
 /// Where a part lies. Opaque outside the tier; a stale one reads as DataLoss, never as another part.

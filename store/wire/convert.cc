@@ -302,6 +302,10 @@ void ToProto(const AcquireReply& from, v1::AcquireReply* to) {
     block->set_block_index(b.block_index);
     block->set_token_count(b.token_count);
     block->set_view(b.view);
+    if (SpeaksWire2() && b.replicas > 0) {
+      block->set_parent(std::string(b.parent.view()));
+      block->set_replicas(b.replicas);
+    }
     for (const PartGrant& part : b.parts) ToProto(part, block->add_parts());
   }
   if (SpeaksWire2()) to->mutable_spread()->Add(from.spread.begin(), from.spread.end());
@@ -329,6 +333,11 @@ absl::StatusOr<AcquireReply> FromProto(const v1::AcquireReply& from) {
     block.block_index = b.block_index();
     block.token_count = b.token_count();
     block.view = b.view();
+    if (SpeaksWire2() && b.replicas() > 0) {
+      check.AtMost({"blocks", i, "replicas"}, b.replicas(), kReplicasMax);
+      check.Digest({"blocks", i, "parent"}, b.parent(), &block.parent);
+      block.replicas = b.replicas();
+    }
     block.parts.reserve(static_cast<size_t>(b.parts_size()));
     for (int n = 0; n < b.parts_size(); ++n) block.parts.push_back(GrantOf(b.parts(n), check, n));
   }
@@ -449,6 +458,7 @@ void Put(const PartsReady& from, v1::WatchEvent* to) {
     part->set_block_index(r.block_index);
     ToProto(r.part, part->mutable_part());
     ToProto(r.status, part->mutable_outcome());
+    if (SpeaksWire2()) part->set_key(std::string(r.key.view()));
   }
 }
 void Put(const LeaseRevoked& from, v1::WatchEvent* to) {
@@ -464,7 +474,8 @@ absl::StatusOr<WatchEvent> ReadyOf(const v1::PartsReady& from) {
   for (int i = 0; i < from.parts_size() && check.ok(); ++i) {
     const v1::ReadyPart& r = from.parts(i);
     PartGrant part = GrantOf(r.part(), check, i);
-    to.parts.push_back({r.block_index(), std::move(part), StatusOf(r.outcome(), check, {"parts", i, "outcome"})});
+    to.parts.push_back({r.block_index(), std::move(part), StatusOf(r.outcome(), check, {"parts", i, "outcome"}), {}});
+    if (SpeaksWire2() && !r.key().empty()) check.Digest({"parts", i, "key"}, r.key(), &to.parts.back().key);
   }
   return check.Done(WatchEvent(std::move(to)));
 }

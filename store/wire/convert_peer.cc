@@ -45,6 +45,10 @@ void ToProto(const InventoryRequest& from, v1::InventoryRequest* to) {
   to->set_after(from.after);
   to->set_limit(from.limit);
   to->set_done(from.done);
+  to->set_for_shard(from.for_shard);
+  to->set_since(from.since);
+  to->set_wanted_bytes(from.wanted_bytes);
+  to->set_got_bytes(from.got_bytes);
 }
 
 absl::StatusOr<InventoryRequest> FromProto(const v1::InventoryRequest& from) {
@@ -57,6 +61,10 @@ absl::StatusOr<InventoryRequest> FromProto(const v1::InventoryRequest& from) {
   check.AtMost("limit", from.limit(), kRunsPerInventoryMax);
   to.limit = from.limit();
   to.done = from.done();
+  to.for_shard = from.for_shard();
+  to.since = from.since();
+  to.wanted_bytes = from.wanted_bytes();
+  to.got_bytes = from.got_bytes();
   return check.Done(std::move(to));
 }
 

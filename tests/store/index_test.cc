@@ -15,7 +15,7 @@ BlockId Id(uint8_t n, uint32_t domain = 0) {
 
 Block& Add(Index& index, uint8_t n, uint8_t parent) {
   bool made = false;
-  Block& block = index.Make(Id(n), Id(parent).key, Instant{}, &made);
+  Block& block = index.Make(Id(n), Id(parent).key, {}, Instant{}, &made);
   EXPECT_TRUE(made);
   index.GainExtent(block);
   return block;
@@ -55,14 +55,14 @@ TEST(Index, ParentsKnowTheirChildrenInWhateverOrderTheyCame) {
 TEST(Index, DomainsAreApart) {
   Index index;
   bool made = false;
-  index.Make(Id(1, 0), {}, Instant{}, &made);
+  index.Make(Id(1, 0), {}, {}, Instant{}, &made);
   EXPECT_EQ(index.Find(Id(1, 1)), nullptr);
 }
 
 TEST(Index, TidyKeepsWhatIsAnywhere) {
   Index index;
   bool made = false;
-  Block& block = index.Make(Id(1), {}, Instant{}, &made);
+  Block& block = index.Make(Id(1), {}, {}, Instant{}, &made);
   BlockView view;
   view.parts.resize(2);
   view.parts[1].ssd.segment = 3;

@@ -48,6 +48,8 @@ TestPart MakePart(uint64_t number, uint64_t generation, uint64_t area_bytes) {
   meta.block_index = static_cast<uint32_t>(number);
   meta.token_count = 16;
   meta.generation = generation;
+  FillDigest(meta.run, number, 6);
+  meta.replicas = 1 + static_cast<uint32_t>(number % 3);
 
   PartHeader header;
   std::memcpy(header.key, meta.id.key.bytes.data(), 32);

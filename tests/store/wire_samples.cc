@@ -41,7 +41,7 @@ template <class F> void Fields(AcquireRequest& v, F f) {
   f(a, b, c, d, e, g, h, i, j, k, l);
 }
 template <class F> void Fields(PartGrant& v, F f) { auto& [a, b, c, d, e, g, h] = v; f(a, b, c, d, e, g, h); }
-template <class F> void Fields(AcquiredBlock& v, F f) { auto& [a, b, c, d] = v; f(a, b, c, d); }
+template <class F> void Fields(AcquiredBlock& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
 template <class F> void Fields(AcquireReply& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
 template <class F> void Fields(DamagedPart& v, F f) { auto& [a, b, c, d] = v; f(a, b, c, d); }
 template <class F> void Fields(TouchRequest& v, F f) { auto& [a, b, c, d, e, g, h, i] = v; f(a, b, c, d, e, g, h, i); }
@@ -49,7 +49,7 @@ template <class F> void Fields(TouchReply& v, F f) { auto& [a] = v; f(a); }
 template <class F> void Fields(ObjectRequest& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
 template <class F> void Fields(ObjectReply& v, F f) { auto& [a, b] = v; f(a, b); }
 template <class F> void Fields(MembershipChanged& v, F f) { auto& [a] = v; f(a); }
-template <class F> void Fields(PartsReady::Ready& v, F f) { auto& [a, b, c] = v; f(a, b, c); }
+template <class F> void Fields(PartsReady::Ready& v, F f) { auto& [a, b, c, d] = v; f(a, b, c, d); }
 template <class F> void Fields(PartsReady& v, F f) { auto& [a, b] = v; f(a, b); }
 template <class F> void Fields(LeaseRevoked& v, F f) { auto& [a, b] = v; f(a, b); }
 template <class F> void Fields(TierStatus& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
@@ -69,7 +69,7 @@ template <class F> void Fields(ListRequest& v, F f) { auto& [a, b, c] = v; f(a, 
 template <class F> void Fields(ListReply& v, F f) { auto& [a, b] = v; f(a, b); }
 template <class F> void Fields(ProbeRequest& v, F f) { auto& [a, b] = v; f(a, b); }
 template <class F> void Fields(ProbeReply& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
-template <class F> void Fields(InventoryRequest& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
+template <class F> void Fields(InventoryRequest& v, F f) { auto& [a, b, c, d, e, g, h, i, j, k] = v; f(a, b, c, d, e, g, h, i, j, k); }
 template <class F> void Fields(InventoryBlock& v, F f) {
   auto& [a, b, c, d, e, g, h, i, j, k, l] = v;
   f(a, b, c, d, e, g, h, i, j, k, l);
@@ -192,7 +192,11 @@ struct Filler {
   }
   void Fit(AcquireReply& v) {
     if (v.views.empty()) v.blocks.clear();
-    for (AcquiredBlock& b : v.blocks) b.view %= static_cast<uint32_t>(v.views.size());
+    for (AcquiredBlock& b : v.blocks) {
+      b.view %= static_cast<uint32_t>(v.views.size());
+      b.replicas %= kReplicasMax + 1;
+      if (b.replicas == 0) b.parent = {};
+    }
   }
   void Fit(ObjectRequest& v) { v.name = RandomBytes(rng, 256), v.value = RandomBytes(rng, rng() % 5000); }
   void Fit(ObjectReply& v) { v.value = RandomBytes(rng, rng() % 5000); }
