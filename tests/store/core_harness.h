@@ -25,6 +25,8 @@ inline BlockKey KeyOf(uint32_t n) {
 
 class CoreHarness {
  public:
+  static constexpr uint32_t kRunBlocks = 4;
+
   explicit CoreHarness(const CoreOptions& options) : core(options, counters) {
     ns.name = "test";
     ns.layout = {2, 2, 64, 64, ElementType::kBfloat16};
@@ -44,10 +46,13 @@ class CoreHarness {
     now += time;
     while (core.NextTick() <= now) Step(event::Tick{});
   }
-  void OpenSession(uint64_t session, uint8_t domain = 1) {
+  static DomainId DomainOf(uint8_t domain) {
     DomainId id;
     id.bytes[0] = domain;
-    Step(event::SessionOpened{session, id, ns});
+    return id;
+  }
+  void OpenSession(uint64_t session, uint8_t domain = 1, bool peer = false) {
+    Step(event::SessionOpened{session, DomainOf(domain), ns, peer});
   }
 
   /// Offers all parts of block `n` (parent n - 1) from `session`; `grant` is what the pull will land.
@@ -56,7 +61,7 @@ class CoreHarness {
     r.session = session;
     r.ack = ack;
     r.views = {view};
-    r.blocks = {{KeyOf(n), KeyOf(n - 1), n, ns.block_tokens}};
+    r.blocks = {{KeyOf(n), KeyOf(n - 1), n, ns.block_tokens, KeyOf(n - n % kRunBlocks), replicas}};
     r.deadline = deadline;
     for (uint16_t l = 0; l < 2; ++l) {
       for (uint16_t h = 0; h < 2; ++h) {
@@ -71,6 +76,8 @@ class CoreHarness {
     r.session = session;
     r.runs.resize(1);
     for (uint32_t i = 0; i < count; ++i) r.runs[0].keys.push_back(KeyOf(first + i));
+    r.runs[0].first_block = first;
+    r.runs[0].run = KeyOf(first - first % kRunBlocks);
     r.accept = {"lossless"};
     r.layers = 2;
     r.heads = heads;
@@ -104,6 +111,8 @@ class CoreHarness {
       const SsdLocation location{++segments, 1, 0};
       if (well) disk[segments] = bytes.at(At(persist->at));
       Step(event::PersistDone{persist->extent, well ? absl::StatusOr<SsdLocation>(location) : absl::ResourceExhaustedError("full")});
+    } else if (auto* recheck = std::get_if<action::Recheck>(&work)) {
+      Step(event::RecheckDone{recheck->extent, well ? absl::OkStatus() : absl::DataLossError("rot")});
     } else if (auto* promote = std::get_if<action::Promote>(&work)) {
       const auto on_disk = disk.find(promote->from.segment);
       const bool there = well && on_disk != disk.end();
@@ -124,7 +133,10 @@ class CoreHarness {
   Namespace ns;
   View view;
   uint64_t calls = 0;
-  std::deque<Action> open;                                   // Pull, Verify, Persist, Promote
+  std::deque<Action> open;                                   // Pull, Verify, Persist, Promote, Recheck
+  std::vector<action::Missed> missed;
+  std::vector<action::RunHot> hot;
+  uint32_t replicas = 1;                                     // of what is offered
   std::vector<ExtentRef> released;                           // quarantined pulls whose memory is not quiet yet
   std::map<Range, std::string> bytes;                        // content of slab memory
   std::map<uint32_t, std::string> disk;
@@ -162,6 +174,10 @@ class CoreHarness {
     } else if (auto* a = std::get_if<action::RevokeLease>(&action)) {
       revoked.push_back(a->lease);
       if (quiet_at_once) Quiet(a->lease);
+    } else if (auto* a = std::get_if<action::Missed>(&action)) {
+      missed.push_back(std::move(*a));
+    } else if (auto* a = std::get_if<action::RunHot>(&action)) {
+      hot.push_back(std::move(*a));
     } else if (auto* a = std::get_if<action::DropOnSsd>(&action)) {
       disk.erase(a->location.segment);
     } else if (auto* a = std::get_if<action::RetireSlab>(&action)) {
