@@ -97,16 +97,18 @@ inline std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
       for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
     }
   }
+  const auto commands_of = [](const CLI::App& of) { return of.get_subcommands([](const CLI::App*) { return true; }); };
+  const bool group = !commands_of(*deepest).empty();  // a command was to follow
   if (!flag) known.clear();
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+  for (const CLI::App* command : commands_of(group ? *deepest : app)) {
     if (!flag) known.push_back(command->get_name());
   }
   const std::string name = rest[0].substr(0, rest[0].find('='));
   const std::string_view near = Nearest(name, known);
-  const bool command = !flag && deepest == &app && !app.get_subcommands([](const CLI::App*) { return true; }).empty();
-  return Cat(flag      ? "unknown flag "
-             : command ? "there is no command "
-                       : "unexpected argument ",
+  return Cat(flag              ? "unknown flag "
+             : !group          ? "unexpected argument "
+             : deepest == &app ? "there is no command "
+                               : Cat("there is no command ", deepest->get_name(), " "),
              name, near.empty() ? "" : "; did you mean ", near, near.empty() ? "" : "?");
 }
 

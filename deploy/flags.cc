@@ -15,6 +15,7 @@
 #include <span>
 #include <utility>
 
+#include "absl/strings/cord.h"
 #include "deploy/term.h"
 #include "deploy/text.h"
 
@@ -25,6 +26,7 @@ struct Unit {
   std::string_view name;  ///< lower case
   double factor;
 };
+constexpr const char* kPartialPayload = "kvasir/partial";
 constexpr double kKi = 1024, kMi = kKi * 1024, kGi = kMi * 1024, kTi = kGi * 1024;
 constexpr Unit kSizeUnits[] = {{"", 1},     {"b", 1},     {"k", kKi},   {"kib", kKi}, {"kb", 1e3},
                                {"m", kMi},  {"mib", kMi}, {"mb", 1e6},  {"g", kGi},   {"gib", kGi},
@@ -202,7 +204,14 @@ absl::Status WriteFileAtOnce(const std::string& path, std::string_view bytes) {
   return status;
 }
 
+absl::Status PartialError(std::string_view message) {
+  absl::Status status = absl::UnavailableError(absl::string_view(message.data(), message.size()));
+  status.SetPayload(kPartialPayload, absl::Cord());
+  return status;
+}
+
 int ExitStatusOf(const absl::Status& status) {
+  if (status.GetPayload(kPartialPayload).has_value()) return kExitPartial;
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return kExitOk;

@@ -17,6 +17,7 @@ namespace kvasir {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailure = 1;   ///< it ran and something went wrong (a node is gone, a part is damaged)
 inline constexpr int kExitBadInput = 2;  ///< a flag, a file or a directory is not as it must be; nothing was touched
+inline constexpr int kExitPartial = 4;   ///< some nodes did not answer; what the others said was shown
 
 inline constexpr std::string_view kDefaultControl = "127.0.0.1:7070";
 inline constexpr uint64_t kSizeMax = uint64_t{1} << 60;  ///< 1 EiB
@@ -53,8 +54,11 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t max);
 /// Writes a file so that a reader sees all of it or none: a temporary one beside it, then rename.
 absl::Status WriteFileAtOnce(const std::string& path, std::string_view bytes);
 
-/// kExitBadInput for statuses that the caller cures by changing what he gave, kExitFailure for the others.
+/// kExitPartial for a PartialError, kExitBadInput for statuses that the caller cures by changing what he gave,
+/// kExitFailure for the others.
 int ExitStatusOf(const absl::Status& status);
+/// Unavailable: the command did what it could without those that were silent.
+absl::Status PartialError(std::string_view message);
 /// The word of `words` nearest to `word`, if near enough to be a slip of the fingers; else "".
 std::string_view Nearest(std::string_view word, const std::vector<std::string>& words);
 

@@ -165,6 +165,9 @@ Progress::Progress(std::string what, uint64_t total, Unit unit, Options options)
   if (!options_.clock) options_.clock = [] { return std::chrono::steady_clock::now(); };
   terminal_ = options_.terminal < 0 ? isatty(fileno(options_.out)) != 0 : options_.terminal == 1;
   begun_ = options_.clock();
+  done_ = options_.done;
+  total_ = std::max(total_, done_);
+  tenths_drawn_ = total_ == 0 ? 0 : done_ * 10 / total_;
   Draw(begun_, {}, false);
 }
 
@@ -204,8 +207,8 @@ std::string Progress::Line(Instant now, std::string_view note) const {
   }
   line += Format("%.0f%s", std::floor(share * 100), "%") + "  " + Amount(done_) + " of " + Amount(total_);
   if (!note.empty()) return line.append("  ").append(note);
-  if (done_ == 0 || seconds <= 0) return line;
-  const double rate = static_cast<double>(done_) / seconds;
+  if (done_ <= options_.done || seconds <= 0) return line;
+  const double rate = static_cast<double>(done_ - options_.done) / seconds;
   line += "  " + (unit_ == Unit::kBytes ? HumanRate(rate) : HumanCount(rate) + "/s");
   const double left = static_cast<double>(total_ - done_) / rate;
   if (!finished_ && left >= 1) {

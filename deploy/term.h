@@ -54,6 +54,7 @@ class Progress {
     std::FILE* out = stderr;
     int terminal = -1;      ///< 1 yes, 0 no, -1 ask the descriptor
     Clock clock = nullptr;  ///< empty = steady_clock
+    uint64_t done = 0;      ///< was done before: no part of the rate
   };
 
   Progress(std::string what, uint64_t total, Unit unit) : Progress(std::move(what), total, unit, Options()) {}
@@ -65,6 +66,8 @@ class Progress {
   /// `done` never shrinks; more than `total` raises the total.
   void Set(uint64_t done);
   void Add(uint64_t more) { Set(done_ + more); }
+  /// For work whose size is found out on the way. Drawn with the next Set.
+  void SetTotal(uint64_t total) { total_ = total; }
   /// Draws the last state and ends the line. Idempotent. `note` replaces the rate, for example "3 damaged".
   void Finish(std::string_view note = {});
 

@@ -35,6 +35,11 @@ inline std::string Join(const std::vector<std::string>& words, std::string_view 
   return out;
 }
 
+/// "1 node", "3 nodes".
+inline std::string Counted(uint64_t count, std::string_view noun) {
+  return Cat(count, " ", noun, count == 1 ? "" : "s");
+}
+
 /// Without blanks at both ends.
 inline std::string_view Trim(std::string_view text) {
   constexpr std::string_view kBlanks = " \t\r\n";

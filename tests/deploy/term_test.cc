@@ -118,6 +118,23 @@ TEST_F(ProgressTest, TerminalRedrawsOneLineAndCoversTheLast) {
   EXPECT_NE(written.find("[########################] 100%  4.0 KiB of 4.0 KiB  done "), std::string::npos) << written;
 }
 
+TEST_F(ProgressTest, WorkDoneBeforeIsNoPartOfTheRateAndTotalsGrow) {
+  Progress::Options options = Options(false);
+  options.done = 50;
+  Progress progress("resume", 100, Progress::Unit::kCount, options);
+  now_ += milliseconds(1000);
+  progress.Set(60);
+  progress.SetTotal(200);
+  now_ += milliseconds(1000);
+  progress.Set(180);
+  progress.Finish("done");
+  EXPECT_EQ(Written(),
+            "resume  50%  50 of 100\n"
+            "resume  60%  60 of 100  10/s  4.00 s left\n"
+            "resume  90%  180 of 200  65/s\n"
+            "resume  90%  180 of 200  done\n");
+}
+
 TEST_F(ProgressTest, NothingToDoIsDone) {
   { Progress progress("empty", 0, Progress::Unit::kCount, Options(false)); }
   EXPECT_EQ(Written(), "empty  100%  0 of 0\nempty  100%  0 of 0\n");
