@@ -1,25 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line of `kvasir`: one function a command, each with an example, so that its help can be typed as it
 // stands.
-#include "deploy/flag_types.h"
-#include "deploy/kvasir/command.h"
+#include "deploy/kvasir/arguments.h"
 
 namespace kvasir {
 namespace {
 
 constexpr uint32_t kListLimitMax = 1'000'000;
-
-/// A command with its own help; `flags` becomes the command when it is the one typed.
-template <class Flags>
-CLI::App* AddCommand(CLI::App& app, const char* name, const char* what, const char* footer, Flags* flags,
-                     Invocation* invocation) {
-  CLI::App* command = app.add_subcommand(name, what);
-  command->set_help_flag("-h,--help", "Print this and exit");
-  command->footer(footer);
-  command->fallthrough();  // global flags may stand after the command
-  command->callback([flags, invocation] { invocation->command = *flags; });
-  return command;
-}
 
 struct AllFlags {
   StatusFlags status;
@@ -31,16 +18,24 @@ struct AllFlags {
   InspectFlags inspect;
   CodecsFlags codecs;
   VersionFlags version;
-  std::string help_about;
+  ClusterFlags cluster;
+  std::vector<std::string> help_about;
   bool help = false;
 };
 
 void AddNodeCommands(CLI::App& app, AllFlags* all, Invocation* invocation) {
-  CLI::App* status =
-      AddCommand(app, "status", "Nodes of the cluster: state, fill of the tiers, counters",
-                 "Examples:\n  kvasir status\n  kvasir --node 10.0.0.1:7070 status -o json", &all->status, invocation);
-  status->add_flag("--only-named", all->status.only_named,
-                   "Ask the nodes of --node only, not the other members that they know");
+  CLI::App* status = AddCommand(
+      app, "status", "Nodes of the cluster: state, fill of the tiers, counters",
+      "Examples:\n  kvasir status\n  kvasir --node 10.0.0.1:7070 status -o json\n  kvasir status --cluster\n      "
+      "exit status 0 only when all is well: until kvasir status --cluster; do sleep 5; done",
+      &all->status, invocation);
+  CLI::Option* only = status->add_flag("--only-named", all->status.only_named,
+                                       "Ask the nodes of --node only, not the other members that they know");
+  status->add_flag("--cluster", all->status.cluster, "One table with totals, and in words whether the whole is healthy")
+      ->excludes(only);
+  AddCount(*status, "--replicas", &all->status.replicas, 1, kReplicasMax,
+           "With --cluster: copies that must find distinct zones. Default: 2, or 1 on a single node")
+      ->default_str("");
   CLI::App* list = AddCommand(app, "ls", "Blocks that are stored, one line a block and view",
                               "Examples:\n  kvasir ls\n      the first hundred\n  kvasir ls 3f09 --limit 1000\n      "
                               "those whose key begins with 3f09",
@@ -125,9 +120,11 @@ constexpr const char* kFooter = R"(Examples:
   kvasird --dev                starts a node to try things with
   kvasir status                then, in another terminal
   kvasir bench                 moves some blocks there and back
+  kvasir node ls               of a cluster: its nodes; any one knows the others
   kvasir help bench            explains a command
 
-Exit status: 0 done, 1 it did not work (no node, damaged bytes), 2 a flag or file is not as it must be.)";
+Exit status: 0 done, 1 it did not work (no node, damaged bytes), 2 a flag or file is not as it must be,
+4 some nodes did not answer and the rest was shown.)";
 
 absl::Status CheckGlobal(const std::string& environment, const std::string& format, GlobalFlags* global) {
   if (format != "table" && format != "json") {
@@ -146,17 +143,41 @@ absl::Status CheckGlobal(const std::string& environment, const std::string& form
   return absl::OkStatus();
 }
 
-/// The help of `kvasir help NAME`, or of everything.
-absl::StatusOr<std::string> HelpAbout(CLI::App& app, const std::string& name) {
-  if (name.empty()) return app.help();
+/// What was typed of commands, outermost first: "node", "drain".
+std::vector<CLI::App*> Typed(CLI::App& app) {
+  std::vector<CLI::App*> path;
+  for (CLI::App* at = &app; !at->get_subcommands().empty(); path.push_back(at)) at = at->get_subcommands().front();
+  return path;
+}
+std::vector<std::string> NamesOf(const std::vector<CLI::App*>& path) {
   std::vector<std::string> names;
-  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
-    if (command->get_name() == name) return command->help("kvasir");
-    names.push_back(command->get_name());
+  for (const CLI::App* command : path) names.push_back(command->get_name());
+  return names;
+}
+
+/// The help of `kvasir help node drain`, or of everything.
+absl::StatusOr<std::string> HelpAbout(CLI::App& app, const std::vector<std::string>& names) {
+  CLI::App* about = &app;
+  std::string typed;
+  for (const std::string& name : names) {
+    std::vector<std::string> known;
+    CLI::App* next = nullptr;
+    for (CLI::App* command : about->get_subcommands([](CLI::App*) { return true; })) {
+      if (command->get_name() == name) next = command;
+      known.push_back(command->get_name());
+    }
+    const std::string_view near = Nearest(name, known);
+    if (next == nullptr) {
+      return absl::InvalidArgumentError(
+          Cat("there is no command ", typed, name,
+              near.empty() ? Cat(". See: kvasir help ", Trim(typed)) : Cat("; did you mean ", near, "?")));
+    }
+    typed += name + " ";
+    about = next;
   }
-  const std::string_view near = Nearest(name, names);
-  return absl::InvalidArgumentError(
-      Cat("there is no command ", name, near.empty() ? ". See: kvasir help" : Cat("; did you mean ", near, "?")));
+  const std::string before =
+      typed.empty() ? "" : Cat("kvasir ", typed.substr(0, typed.size() - names.back().size() - 1));
+  return about == &app ? app.help() : about->help(std::string(Trim(before)));
 }
 
 }  // namespace
@@ -179,6 +200,7 @@ absl::StatusOr<Invocation> ParseCommandLine(int argc, const char* const* argv,
   AddText(app, "-o,--output", "FORMAT", &format, "table for people, json for programs");
   AddDuration(app, "--timeout", &invocation.global.timeout, "The longest a node may take to answer one call");
   AddNodeCommands(app, &all, &invocation);
+  AddClusterCommands(app, &all.cluster, &invocation);
   AddHashCommand(app, &all, &invocation);
   AddBenchCommand(app, &all, &invocation);
   AddFileCommands(app, &all, &invocation);
@@ -188,19 +210,20 @@ absl::StatusOr<Invocation> ParseCommandLine(int argc, const char* const* argv,
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    const auto typed = app.get_subcommands();
-    invocation.print = typed.empty() ? app.help() : typed.front()->help("kvasir");
+    auto text = HelpAbout(app, NamesOf(Typed(app)));
+    if (!text.ok()) return text.status();
+    invocation.print = *std::move(text);
     return invocation;
   } catch (const CLI::CallForVersion& version) {
     invocation.print = Cat(version.what(), "\n");
     return invocation;
   } catch (const CLI::ParseError& error) {
-    const auto typed = app.get_subcommands();
-    const std::string about = typed.empty() ? "--help" : Cat("help ", typed.front()->get_name());
+    const auto typed = NamesOf(Typed(app));
+    const std::string about = typed.empty() ? "--help" : Cat("help ", Join(typed, " "));
     return absl::InvalidArgumentError(Cat(Explain(app, error), "\nSee: kvasir ", about));
   }
   if (all.help || std::holds_alternative<std::monostate>(invocation.command)) {
-    auto text = HelpAbout(app, all.help_about);
+    auto text = HelpAbout(app, all.help ? all.help_about : NamesOf(Typed(app)));
     if (!text.ok()) return text.status();
     invocation.print = *std::move(text);
     return invocation;

@@ -23,6 +23,26 @@ struct GlobalFlags {
 
 struct StatusFlags {
   bool only_named = false;  ///< not the other members of the cluster
+  bool cluster = false;     ///< one table, totals, and whether the whole is healthy
+  uint32_t replicas = 0;    ///< copies that must find distinct zones; 0 = 2, or 1 on a single node
+};
+struct NodeListFlags {};
+struct NodeDescribeFlags {
+  std::string id;
+};
+struct NodeCordonFlags {
+  std::string id;
+  bool cordon = true;  ///< else uncordon
+};
+struct NodeDrainFlags {
+  std::string id;
+  Duration wait = std::chrono::minutes(10);
+  bool no_wait = false;
+  bool yes = false;  ///< do not ask
+};
+struct LocateFlags {
+  std::string key;        ///< or a beginning of it
+  uint32_t replicas = 2;  ///< copies that there should be
 };
 struct ListFlags {
   std::string prefix;    ///< hexadecimal beginning of a key, "" = all
@@ -58,6 +78,11 @@ struct CodecsFlags {};
 struct VersionFlags {};
 
 absl::Status RunStatus(const GlobalFlags& global, const StatusFlags& flags);
+absl::Status RunNodeList(const GlobalFlags& global, const NodeListFlags& flags);
+absl::Status RunNodeDescribe(const GlobalFlags& global, const NodeDescribeFlags& flags);
+absl::Status RunNodeCordon(const GlobalFlags& global, const NodeCordonFlags& flags);
+absl::Status RunNodeDrain(const GlobalFlags& global, const NodeDrainFlags& flags);
+absl::Status RunLocate(const GlobalFlags& global, const LocateFlags& flags);
 absl::Status RunList(const GlobalFlags& global, const ListFlags& flags);
 absl::Status RunStat(const GlobalFlags& global, const StatFlags& flags);
 absl::Status RunHash(const GlobalFlags& global, const HashFlags& flags);
@@ -70,8 +95,9 @@ absl::Status RunVersion(const GlobalFlags& global, const VersionFlags& flags);
 /// A command line, read.
 struct Invocation {
   GlobalFlags global;
-  std::variant<std::monostate, StatusFlags, ListFlags, StatFlags, HashFlags, BenchFlags, VerifyFlags, InspectFlags,
-               CodecsFlags, VersionFlags>
+  std::variant<std::monostate, StatusFlags, NodeListFlags, NodeDescribeFlags, NodeCordonFlags, NodeDrainFlags,
+               LocateFlags, ListFlags, StatFlags, HashFlags, BenchFlags, VerifyFlags, InspectFlags, CodecsFlags,
+               VersionFlags>
       command;
   std::string print;  ///< without a command: help or version asked for this
 };

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "deploy/kvasir/blocks.h"
 #include "deploy/kvasir/command.h"
-#include "deploy/kvasir/nodes.h"
 #include "deploy/term.h"
 #include "deploy/text.h"
 
@@ -15,20 +15,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr uint32_t kPageRows = 1000;  ///< asked of a node at once
-constexpr size_t kKeyDigitsShown = 16;
+constexpr uint32_t kPageRows = 1000;     ///< asked of a node at once
 constexpr uint32_t kStatRowsMax = 1000;  ///< copies of one block over nodes and views
 
-struct Row {
-  std::string node;
-  BlockInfo block;
-};
-struct Listing {
-  std::vector<Row> rows;
-  bool more = false;  ///< some were left out
-};
+}  // namespace
 
-absl::Status CheckPrefix(std::string_view prefix) {
+absl::Status CheckKeyPrefix(std::string_view prefix) {
   if (prefix.size() <= 64 && prefix.find_first_not_of("0123456789abcdef") == std::string_view::npos) {
     return absl::OkStatus();
   }
@@ -36,22 +28,16 @@ absl::Status CheckPrefix(std::string_view prefix) {
       Cat("'", prefix, "' is no beginning of a key: keys have 64 hexadecimal digits, as `kvasir ls` shows them"));
 }
 
-/// Blocks whose key begins with `prefix`, at most `limit` in all. A silent node is named on stderr.
-absl::StatusOr<Listing> List(const GlobalFlags& global, const std::string& prefix, uint32_t limit) {
-  const auto nodes = AskNodes(global, /*only_named=*/false);
-  if (!nodes.ok()) return nodes.status();
+absl::StatusOr<Listing> ListBlocks(const AskedCluster& cluster, const std::string& prefix, uint32_t limit,
+                                   Duration timeout) {
   Listing listing;
-  for (const AskedNode& node : *nodes) {
-    if (!node.status.ok()) {
-      std::fprintf(stderr, "kvasir: node %s at %s does not answer: its blocks are not in the list\n", node.id.c_str(),
-                   node.address.c_str());
-      continue;
-    }
+  for (const AskedNode& node : cluster.nodes) {
+    if (!node.status.ok()) continue;
     std::string after;
     for (uint32_t rows = 0; rows < limit;) {
       const ListRequest request{.key_prefix = prefix, .after = after, .limit = std::min(kPageRows, limit - rows)};
-      auto page = Await<ListReply>(global.timeout,
-                                   [&](Answer<ListReply> answer) { node.admin->List(request, std::move(answer)); });
+      auto page =
+          Await<ListReply>(timeout, [&](Answer<ListReply> answer) { node.admin->List(request, std::move(answer)); });
       if (!page.ok()) return Unreachable(node.address, page.status());
       for (BlockInfo& block : page->blocks) listing.rows.push_back({node.id, std::move(block)});
       rows += static_cast<uint32_t>(page->blocks.size());
@@ -61,7 +47,7 @@ absl::StatusOr<Listing> List(const GlobalFlags& global, const std::string& prefi
     listing.more = listing.more || !after.empty();
   }
   std::stable_sort(listing.rows.begin(), listing.rows.end(),
-                   [](const Row& a, const Row& b) { return a.block.key < b.block.key; });
+                   [](const HeldBlock& a, const HeldBlock& b) { return a.block.key < b.block.key; });
   if (listing.rows.size() > limit) {
     listing.rows.resize(limit);
     listing.more = true;
@@ -69,7 +55,24 @@ absl::StatusOr<Listing> List(const GlobalFlags& global, const std::string& prefi
   return listing;
 }
 
-Json ToJson(const Row& row) {
+absl::StatusOr<std::vector<HeldBlock>> OneBlock(const AskedCluster& cluster, const std::string& prefix,
+                                                Duration timeout) {
+  auto listing = ListBlocks(cluster, prefix, kStatRowsMax, timeout);
+  if (!listing.ok()) return listing.status();
+  std::set<BlockKey> keys;
+  for (const HeldBlock& row : listing->rows) keys.insert(row.block.key);
+  if (keys.empty()) {
+    return absl::NotFoundError(
+        Cat("no stored block has a key that begins with ", prefix, ". See what there is: kvasir ls"));
+  }
+  if (keys.size() > 1) {
+    return absl::InvalidArgumentError(Cat(keys.size(), " blocks have a key that begins with ", prefix,
+                                          ". Give more digits; see: kvasir ls ", prefix));
+  }
+  return std::move(listing->rows);
+}
+
+Json ToJson(const HeldBlock& row) {
   const BlockInfo& b = row.block;
   return {{"key", ToHex(b.key)},
           {"parent", ToHex(b.parent)},
@@ -87,26 +90,27 @@ Json ToJson(const Row& row) {
           {"pins", b.pins}};
 }
 
-}  // namespace
-
 absl::Status RunList(const GlobalFlags& global, const ListFlags& flags) {
   const std::string prefix = Lower(flags.prefix);
-  if (absl::Status status = CheckPrefix(prefix); !status.ok()) return status;
-  const auto listing = List(global, prefix, flags.limit);
+  if (absl::Status checked = CheckKeyPrefix(prefix); !checked.ok()) return checked;
+  const auto cluster = AskCluster(global, /*only_named=*/false);
+  if (!cluster.ok()) return cluster.status();
+  const auto listing = ListBlocks(*cluster, prefix, flags.limit, global.timeout);
   if (!listing.ok()) return listing.status();
+  const absl::Status status = WithoutSilent(*cluster, "their blocks are not in the list");
   if (global.json) {
     Json out = {{"blocks", Json::array()}, {"more", listing->more}};
-    for (const Row& row : listing->rows) out["blocks"].push_back(ToJson(row));
+    for (const HeldBlock& row : listing->rows) out["blocks"].push_back(ToJson(row));
     std::printf("%s\n", out.dump(1).c_str());
-    return absl::OkStatus();
+    return status;
   }
   if (listing->rows.empty()) {
     std::printf("%s\n", prefix.empty() ? "nothing is stored yet. Push some blocks with: kvasir bench"
                                        : Cat("no stored block has a key that begins with ", prefix).c_str());
-    return absl::OkStatus();
+    return status;
   }
   Table table({"KEY", "BLOCK", "TOKENS", "NAMESPACE", "CODEC", "NODE", "PARTS", "SIZE", "DRAM", "SSD", "IDLE", "PINS"});
-  for (const Row& row : listing->rows) {
+  for (const HeldBlock& row : listing->rows) {
     const BlockInfo& b = row.block;
     table.Row({ToHex(b.key).substr(0, kKeyDigitsShown), Cat(b.block_index), Cat(b.token_count), b.namespace_name,
                b.spec, row.node, Cat(b.parts, "/", b.parts_of), HumanBytes(b.bytes), HumanBytes(b.dram_bytes),
@@ -114,31 +118,24 @@ absl::Status RunList(const GlobalFlags& global, const ListFlags& flags) {
   }
   std::printf("%s", table.Text().c_str());
   if (listing->more) std::printf("\nThere are more. Show them with: kvasir ls --limit %u\n", flags.limit * 10);
-  return absl::OkStatus();
+  return status;
 }
 
 absl::Status RunStat(const GlobalFlags& global, const StatFlags& flags) {
   const std::string prefix = Lower(flags.key);
-  if (absl::Status status = CheckPrefix(prefix); !status.ok()) return status;
-  const auto listing = List(global, prefix, kStatRowsMax);
-  if (!listing.ok()) return listing.status();
-  std::set<BlockKey> keys;
-  for (const Row& row : listing->rows) keys.insert(row.block.key);
-  if (keys.empty()) {
-    return absl::NotFoundError(
-        Cat("no stored block has a key that begins with ", prefix, ". See what there is: kvasir ls"));
-  }
-  if (keys.size() > 1) {
-    return absl::InvalidArgumentError(Cat(keys.size(), " blocks have a key that begins with ", prefix,
-                                          ". Give more digits; see: kvasir ls ", prefix));
-  }
+  if (absl::Status checked = CheckKeyPrefix(prefix); !checked.ok()) return checked;
+  const auto cluster = AskCluster(global, /*only_named=*/false);
+  if (!cluster.ok()) return cluster.status();
+  const auto rows = OneBlock(*cluster, prefix, global.timeout);
+  if (!rows.ok()) return rows.status();
+  const absl::Status status = WithoutSilent(*cluster, "their copies are not shown");
   if (global.json) {
     Json out = Json::array();
-    for (const Row& row : listing->rows) out.push_back(ToJson(row));
+    for (const HeldBlock& row : *rows) out.push_back(ToJson(row));
     std::printf("%s\n", out.dump(1).c_str());
-    return absl::OkStatus();
+    return status;
   }
-  const BlockInfo& first = listing->rows[0].block;
+  const BlockInfo& first = rows->front().block;
   const auto line = [](const char* name, const std::string& value) { std::printf("%-10s  %s\n", name, value.c_str()); };
   line("key", ToHex(first.key));
   line("parent", ToHex(first.parent));
@@ -146,13 +143,13 @@ absl::Status RunStat(const GlobalFlags& global, const StatFlags& flags) {
   line("block", Cat(first.block_index, " of its chain, ", first.token_count, " tokens"));
   std::printf("\n");
   Table table({"CODEC", "NODE", "PARTS", "SIZE", "DRAM", "SSD", "IDLE", "PINS"});
-  for (const Row& row : listing->rows) {
+  for (const HeldBlock& row : *rows) {
     const BlockInfo& b = row.block;
     table.Row({b.spec, row.node, Cat(b.parts, "/", b.parts_of), HumanBytes(b.bytes), HumanBytes(b.dram_bytes),
                HumanBytes(b.ssd_bytes), HumanDuration(b.idle), Cat(b.pins)});
   }
   std::printf("%s", table.Text().c_str());
-  return absl::OkStatus();
+  return status;
 }
 
 }  // namespace kvasir

@@ -13,6 +13,11 @@ struct Runner {
   const GlobalFlags& global;
   absl::Status operator()(const std::monostate&) const { return absl::OkStatus(); }
   absl::Status operator()(const StatusFlags& flags) const { return RunStatus(global, flags); }
+  absl::Status operator()(const NodeListFlags& flags) const { return RunNodeList(global, flags); }
+  absl::Status operator()(const NodeDescribeFlags& flags) const { return RunNodeDescribe(global, flags); }
+  absl::Status operator()(const NodeCordonFlags& flags) const { return RunNodeCordon(global, flags); }
+  absl::Status operator()(const NodeDrainFlags& flags) const { return RunNodeDrain(global, flags); }
+  absl::Status operator()(const LocateFlags& flags) const { return RunLocate(global, flags); }
   absl::Status operator()(const ListFlags& flags) const { return RunList(global, flags); }
   absl::Status operator()(const StatFlags& flags) const { return RunStat(global, flags); }
   absl::Status operator()(const HashFlags& flags) const { return RunHash(global, flags); }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// kvasir status: the nodes of a cluster, how full their tiers are, and what they counted.
+// kvasir status: the nodes of a cluster, how full their tiers are, and what they counted; with --cluster one table and
+// whether the whole is healthy.
 #include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "deploy/kvasir/cluster_view.h"
 #include "deploy/kvasir/command.h"
-#include "deploy/kvasir/nodes.h"
 #include "deploy/term.h"
 #include "deploy/text.h"
 
@@ -14,42 +15,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json ToJson(const AskedNode& node) {
-  Json out = {{"id", node.id}, {"control", node.address}, {"reachable", node.status.ok()}};
-  if (!node.status.ok()) {
-    out["cause"] = TextOf(node.status.status().message());
-    return out;
-  }
-  const NodeStatus& s = *node.status;
-  out.update({{"version", s.version},
-              {"state", s.state},
-              {"device", s.device},
-              {"uptime_s", std::chrono::duration<double>(s.uptime).count()},
-              {"epoch", s.epoch},
-              {"sessions", s.sessions},
-              {"leases", s.leases},
-              {"blocks", s.blocks},
-              {"parts", s.parts},
-              {"tiers", Json::array()},
-              {"counters", Json::object()}});
-  for (const TierStatus& tier : s.tiers) {
-    out["tiers"].push_back({{"name", tier.name},
-                            {"state", tier.state},
-                            {"capacity", tier.capacity},
-                            {"used", tier.used},
-                            {"live", tier.live},
-                            {"parts", tier.parts}});
-  }
-  for (const auto& [name, value] : s.counters) out["counters"][name] = value;
-  return out;
-}
-
 void PrintNodes(const std::vector<AskedNode>& nodes) {
   Table table({"NODE", "ADDRESS", "STATE", "UP", "BLOCKS", "PARTS", "SESSIONS", "LEASES", "VERSION"});
   for (const AskedNode& node : nodes) {
     const std::string id = node.id.empty() ? "?" : node.id;
     if (!node.status.ok()) {
-      table.Row({id, node.address, "no answer", "-", "-", "-", "-", "-", "-"});
+      table.Row({id, node.address, "unreachable", "-", "-", "-", "-", "-", "-"});
       continue;
     }
     const NodeStatus& s = *node.status;
@@ -95,28 +66,117 @@ void PrintCounters(const std::vector<AskedNode>& nodes) {
   if (!table.empty()) std::printf("\n%s", table.Text().c_str());
 }
 
+struct Totals {
+  uint64_t answered = 0, sessions = 0, leases = 0, blocks = 0, parts = 0;
+  TierStatus dram, ssd;
+};
+
+Totals TotalsOf(const AskedCluster& cluster) {
+  Totals sum;
+  for (const AskedNode& node : cluster.nodes) {
+    if (!node.status.ok()) continue;
+    const NodeStatus& s = *node.status;
+    ++sum.answered;
+    sum.sessions += s.sessions;
+    sum.leases += s.leases;
+    sum.blocks += s.blocks;
+    sum.parts += s.parts;
+    for (const TierStatus& tier : s.tiers) {
+      TierStatus* into = tier.name == "dram" ? &sum.dram : tier.name == "ssd" ? &sum.ssd : nullptr;
+      if (into == nullptr) continue;
+      into->capacity += tier.capacity;
+      into->used += tier.used;
+      into->live += tier.live;
+    }
+  }
+  return sum;
+}
+
+std::string UsedOf(uint64_t used, uint64_t capacity) {
+  return capacity == 0 ? "-" : Cat(HumanBytes(used), " of ", HumanBytes(capacity));
+}
+std::string UsedOf(const NodeStatus& status, std::string_view name) {
+  for (const TierStatus& tier : status.tiers) {
+    if (tier.name == name) return UsedOf(tier.used, tier.capacity);
+  }
+  return "-";
+}
+
+void PrintCluster(const AskedCluster& cluster, const Health& health) {
+  Table table(
+      {"NODE", "STATE", "ZONE", "EPOCH", "UP", "BLOCKS", "PARTS", "SESSIONS", "LEASES", "DRAM", "SSD", "MOVES"});
+  for (const AskedNode& node : cluster.nodes) {
+    const Member* member = cluster.membership.Find(node.id);
+    const std::string id = node.id.empty() ? "?" : node.id,
+                      zone = member == nullptr || member->zone.empty() ? "-" : member->zone;
+    if (!node.status.ok()) {
+      table.Row({id, StateOf(node), zone, "-", "-", "-", "-", "-", "-", "-", "-", "-"});
+      continue;
+    }
+    const NodeStatus& s = *node.status;
+    table.Row({id, s.state, zone, Cat(s.epoch), HumanDuration(s.uptime), Cat(s.blocks), Cat(s.parts), Cat(s.sessions),
+               Cat(s.leases), UsedOf(s, "dram"), UsedOf(s, "ssd"), MovesOf(s)});
+  }
+  const Totals sum = TotalsOf(cluster);
+  table.Row({"total", Cat(sum.answered, "/", cluster.nodes.size(), " answer"), "", "", "", Cat(sum.blocks),
+             Cat(sum.parts), Cat(sum.sessions), Cat(sum.leases), UsedOf(sum.dram.used, sum.dram.capacity),
+             UsedOf(sum.ssd.used, sum.ssd.capacity), ""});
+  std::printf("%s\n%s\n", table.Text().c_str(), health.words.c_str());
+  for (const std::string& trouble : health.troubles) std::printf("  %s\n", trouble.c_str());
+}
+
+void PrintClusterJson(const AskedCluster& cluster, const Health& health) {
+  const Totals sum = TotalsOf(cluster);
+  Json out = {{"healthy", health.healthy},
+              {"words", health.words},
+              {"troubles", health.troubles},
+              {"epoch", cluster.membership.epoch},
+              {"totals",
+               {{"nodes", cluster.nodes.size()},
+                {"answered", sum.answered},
+                {"blocks", sum.blocks},
+                {"parts", sum.parts},
+                {"sessions", sum.sessions},
+                {"leases", sum.leases},
+                {"dram_used", sum.dram.used},
+                {"dram_capacity", sum.dram.capacity},
+                {"ssd_used", sum.ssd.used},
+                {"ssd_capacity", sum.ssd.capacity}}},
+              {"nodes", Json::array()}};
+  for (const AskedNode& node : cluster.nodes) out["nodes"].push_back(NodeJson(cluster, node));
+  std::printf("%s\n", out.dump(1).c_str());
+}
+
+absl::Status ShowCluster(const GlobalFlags& global, const AskedCluster& cluster, uint32_t replicas) {
+  if (replicas == 0) replicas = cluster.membership.members.size() > 1 ? 2 : 1;
+  const Health health = JudgeCluster(cluster, replicas);
+  if (global.json) {
+    PrintClusterJson(cluster, health);
+  } else {
+    PrintCluster(cluster, health);
+  }
+  if (absl::Status silent = WithoutSilent(cluster, "the totals are without theirs"); !silent.ok()) return silent;
+  if (health.healthy) return absl::OkStatus();
+  return absl::UnavailableError(
+      Cat("the cluster is ", health.words, ". What to do about each is in the list of troubles above"));
+}
+
 }  // namespace
 
 absl::Status RunStatus(const GlobalFlags& global, const StatusFlags& flags) {
-  const auto nodes = AskNodes(global, flags.only_named);
-  if (!nodes.ok()) return nodes.status();
+  const auto cluster = AskCluster(global, flags.only_named);
+  if (!cluster.ok()) return cluster.status();
+  if (flags.cluster) return ShowCluster(global, *cluster, flags.replicas);
   if (global.json) {
     Json out = Json::array();
-    for (const AskedNode& node : *nodes) out.push_back(ToJson(node));
+    for (const AskedNode& node : cluster->nodes) out.push_back(NodeJson(*cluster, node));
     std::printf("%s\n", out.dump(1).c_str());
   } else {
-    PrintNodes(*nodes);
-    PrintTiers(*nodes);
-    PrintCounters(*nodes);
+    PrintNodes(cluster->nodes);
+    PrintTiers(cluster->nodes);
+    PrintCounters(cluster->nodes);
   }
-  std::vector<std::string> silent;
-  for (const AskedNode& node : *nodes) {
-    if (!node.status.ok()) silent.push_back(Cat(node.id.empty() ? "?" : node.id, " (", node.address, ")"));
-  }
-  if (silent.empty()) return absl::OkStatus();
-  return absl::UnavailableError(Cat(silent.size(), " of ", nodes->size(), " nodes did not answer: ", Join(silent, ", "),
-                                    ". Blocks that others hold too are served by those; start the silent ones again on "
-                                    "their directories"));
+  return WithoutSilent(*cluster, "what they hold is not counted here");
 }
 
 }  // namespace kvasir
