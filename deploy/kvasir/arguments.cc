@@ -203,6 +203,7 @@ absl::StatusOr<Invocation> ParseCommandLine(int argc, const char* const* argv,
   AddClusterCommands(app, &all.cluster, &invocation);
   AddHashCommand(app, &all, &invocation);
   AddBenchCommand(app, &all, &invocation);
+  AddSimCommand(app, &all.cluster, &invocation);
   AddFileCommands(app, &all, &invocation);
   CLI::App* help = app.add_subcommand("help", "Explain a command");
   help->add_option("COMMAND", all.help_about, "The command")->type_name(" ");

@@ -27,8 +27,11 @@ struct ClusterFlags {
   NodeCordonFlags node_cordon, node_uncordon;
   NodeDrainFlags node_drain;
   LocateFlags locate;
+  SimFlags sim;
 };
 /// node ls, describe, drain, cordon, uncordon; locate.
 void AddClusterCommands(CLI::App& app, ClusterFlags* flags, Invocation* invocation);
+/// sim cluster.
+void AddSimCommand(CLI::App& app, ClusterFlags* flags, Invocation* invocation);
 
 }  // namespace kvasir

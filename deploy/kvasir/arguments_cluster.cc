@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands about a cluster as a whole: its nodes, and where blocks lie.
+// The commands about a cluster as a whole: its nodes, where blocks lie, and what one would be like.
 #include "deploy/kvasir/arguments.h"
 
 namespace kvasir {
 namespace {
+
+constexpr uint64_t kPromptTokensMax = 1ull << 28;
+constexpr uint64_t kShardsPerNodeMax = 256;
+constexpr uint64_t kRunBlocksOfSimMax = 65536;
 
 CLI::App* AddGroup(CLI::App& app, const char* name, const char* what, const char* footer) {
   CLI::App* group = app.add_subcommand(name, what);
@@ -67,6 +71,39 @@ void AddClusterCommands(CLI::App& app, ClusterFlags* flags, Invocation* invocati
       ->type_name(" ")
       ->required();
   AddCount(*locate, "--replicas", &flags->locate.replicas, 1, kReplicasMax, "Copies that its writers asked for");
+}
+
+void AddSimCommand(CLI::App& app, ClusterFlags* flags, Invocation* invocation) {
+  CLI::App* sim = AddGroup(app, "sim", "Compute what a cluster would be like, from the code that places blocks",
+                           "Example:\n  kvasir sim cluster --nodes 1000");
+  SimFlags& f = flags->sim;
+  SimOptions& o = f.options;
+  CLI::App* cluster =
+      AddCommand(*sim, "cluster", "Balance, moves, fan-out, connections, etcd and probes of a cluster on paper",
+                 "Examples:\n  kvasir sim cluster --nodes 1000\n  kvasir sim cluster --nodes 100 --zones 3 --weights "
+                 "100,200 --svg plots\n"
+                 "  kvasir sim cluster --nodes 5 --runs 10000 --zones 0 -o json\n\n"
+                 "Needs no running node. Everything but the time of placement depends on the flags alone. "
+                 "deploy/SCALE.md reads the\n"
+                 "numbers.",
+                 &f, invocation);
+  AddCount(*cluster, "--nodes", &o.nodes, 2, kSimNodesMax, "Nodes of the cluster");
+  AddCount(*cluster, "--clients", &o.clients, 1, kSimClientsMax, "Sessions: one for each rank of an engine");
+  AddCount(*cluster, "--runs", &o.runs, 1, kSimRunsMax, "Runs that are stored: more show the balance of fuller nodes");
+  AddCount(*cluster, "--replicas", &o.replicas, 1, kReplicasMax, "Copies of each");
+  AddCount(*cluster, "--zones", &o.zones, 0, kSimNodesMax,
+           "Failure domains, nodes in them in turn. 0: each node is one of its own");
+  AddText(*cluster, "--weights", "LIST", &f.weights,
+          "Capacities, nodes have them in turn: 100,200 makes every second one twice as large");
+  AddCount(*cluster, "--shards", &o.shards, 1, kShardsPerNodeMax, "Shards of each node");
+  AddCount(*cluster, "--run-blocks", &o.run_blocks, 1, kRunBlocksOfSimMax, "Blocks of a run");
+  AddCount(*cluster, "--block-tokens", &o.block_tokens, 1, kPromptTokensMax, "Tokens of a block");
+  AddCount(*cluster, "--prompt-tokens", &o.prompt_tokens, 1, kPromptTokensMax,
+           "The longest prompt; its fan-out is counted");
+  AddSize(*cluster, "--block-bytes", &o.block_bytes,
+          "Stored bytes of a block, all layers and heads. Default: 256 tokens of a model of 8 billion, bf16");
+  AddCount(*cluster, "--seed", &o.seed, 0, UINT64_MAX, "The same seed, the same runs");
+  AddText(*cluster, "--svg", "DIR", &f.svg, "Write plots there: balance.svg, moves.svg");
 }
 
 }  // namespace kvasir

@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "deploy/flags.h"
+#include "deploy/kvasir/sim_cluster.h"
 
 namespace kvasir {
 
@@ -43,6 +44,11 @@ struct NodeDrainFlags {
 struct LocateFlags {
   std::string key;        ///< or a beginning of it
   uint32_t replicas = 2;  ///< copies that there should be
+};
+struct SimFlags {
+  SimOptions options;
+  std::string weights = "100";
+  std::string svg;  ///< directory for plots, "" = none
 };
 struct ListFlags {
   std::string prefix;    ///< hexadecimal beginning of a key, "" = all
@@ -83,6 +89,7 @@ absl::Status RunNodeDescribe(const GlobalFlags& global, const NodeDescribeFlags&
 absl::Status RunNodeCordon(const GlobalFlags& global, const NodeCordonFlags& flags);
 absl::Status RunNodeDrain(const GlobalFlags& global, const NodeDrainFlags& flags);
 absl::Status RunLocate(const GlobalFlags& global, const LocateFlags& flags);
+absl::Status RunSimCluster(const GlobalFlags& global, const SimFlags& flags);
 absl::Status RunList(const GlobalFlags& global, const ListFlags& flags);
 absl::Status RunStat(const GlobalFlags& global, const StatFlags& flags);
 absl::Status RunHash(const GlobalFlags& global, const HashFlags& flags);
@@ -96,8 +103,8 @@ absl::Status RunVersion(const GlobalFlags& global, const VersionFlags& flags);
 struct Invocation {
   GlobalFlags global;
   std::variant<std::monostate, StatusFlags, NodeListFlags, NodeDescribeFlags, NodeCordonFlags, NodeDrainFlags,
-               LocateFlags, ListFlags, StatFlags, HashFlags, BenchFlags, VerifyFlags, InspectFlags, CodecsFlags,
-               VersionFlags>
+               LocateFlags, ListFlags, StatFlags, HashFlags, BenchFlags, SimFlags, VerifyFlags, InspectFlags,
+               CodecsFlags, VersionFlags>
       command;
   std::string print;  ///< without a command: help or version asked for this
 };

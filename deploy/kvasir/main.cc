@@ -18,6 +18,7 @@ struct Runner {
   absl::Status operator()(const NodeCordonFlags& flags) const { return RunNodeCordon(global, flags); }
   absl::Status operator()(const NodeDrainFlags& flags) const { return RunNodeDrain(global, flags); }
   absl::Status operator()(const LocateFlags& flags) const { return RunLocate(global, flags); }
+  absl::Status operator()(const SimFlags& flags) const { return RunSimCluster(global, flags); }
   absl::Status operator()(const ListFlags& flags) const { return RunList(global, flags); }
   absl::Status operator()(const StatFlags& flags) const { return RunStat(global, flags); }
   absl::Status operator()(const HashFlags& flags) const { return RunHash(global, flags); }

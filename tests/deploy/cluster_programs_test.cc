@@ -200,9 +200,33 @@ TEST_F(ClusterPrograms, DrainAsksFirst) {
   EXPECT_EQ(Json({"node", "uncordon", "b"})["state"], "serving");
 }
 
+TEST(SimPrograms, ClusterOnPaperNeedsNoNode) {
+  const Directory directory;
+  const Ended ended = RunProgram(
+      {KVASIR, "sim", "cluster", "--nodes", "6", "--runs", "2000", "--svg", directory / "plots", "-o", "json"});
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  const json out = json::parse(ended.out);
+  EXPECT_EQ(out["options"]["nodes"], 6);
+  EXPECT_EQ(out["points"].back()["nodes"], 6);
+  EXPECT_EQ(out["points"].back()["changes"]["join"]["copies"], 4000);
+  EXPECT_EQ(out["points"].back()["changes"]["join"]["between_others"], 0);
+  EXPECT_GT(out["load"]["membership_bytes"], 6 * 20) << "measured of a real message";
+  EXPECT_GT(out["load"]["place_ns"], 0);
+  for (const char* plot : {"balance.svg", "moves.svg"}) {
+    EXPECT_EQ(ReadAll(directory / "plots/" + plot).find("<svg "), 0u) << plot;
+  }
+  const Ended table = RunProgram({KVASIR, "sim", "cluster", "--nodes", "6", "--runs", "2000"});
+  EXPECT_EQ(table.out.find("6 nodes of 4 shards in 3 zones, weights 100; 2000 runs"), 0u) << table.out;
+  const Ended weights = RunProgram({KVASIR, "sim", "cluster", "--weights", "100,heavy"});
+  EXPECT_EQ(weights.status, 2);
+  EXPECT_NE(weights.err.find("--weights: 'heavy' is not a weight"), std::string::npos) << weights.err;
+}
+
 TEST(NestedCommands, HelpAndMistakesTeach) {
   EXPECT_EQ(RunProgram({KVASIR, "help", "node", "drain"}).out, RunProgram({KVASIR, "node", "drain", "--help"}).out);
   EXPECT_EQ(RunProgram({KVASIR, "node"}).out, RunProgram({KVASIR, "help", "node"}).out);
+  EXPECT_NE(RunProgram({KVASIR, "help", "sim", "cluster"}).out.find("Usage: kvasir sim cluster [FLAGS]\n"),
+            std::string::npos);
   const auto error = [](std::vector<std::string> words) {
     words.insert(words.begin(), KVASIR);
     const Ended ended = RunProgram(words);
