@@ -103,10 +103,12 @@ void Fetch::DropPart(const Turn& turn, Miss cause, const absl::Status& why) {
   BlockState& block = At(turn.block);
   const PartState& part = block.parts[turn.part];
   desk_.staging.fetches().Free(part.slot);
-  const std::shared_ptr<Path>& path = block.held.lease->path();
-  if ((cause == Miss::kHeader || cause == Miss::kCrc) && path->up()) {
-    path->link->ReportDamage(path->shard, {(*order_.request.chain)[turn.block], block.held.view->view,
-                                           part.grant.layer_group, part.grant.head_group});
+  if (cause == Miss::kHeader || cause == Miss::kCrc) {
+    // Found by a fetch that still waits for the part: one that has finished (its leases are gone) drops with kNone.
+    const std::shared_ptr<Path>& path = block.held.lease->path();
+    const DamagedPart damaged{(*order_.request.chain)[turn.block], block.held.view->view, part.grant.layer_group,
+                              part.grant.head_group};
+    if (path->up()) path->link->ReportDamage(path->shard, damaged);
   }
   --block.under_way;
   if (cause != Miss::kNone) FailBlock(turn.block, cause, why);
