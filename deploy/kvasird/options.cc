@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "deploy/flag_types.h"
+#include "deploy/kvasird/check.h"
 #include "deploy/members.h"
 #include "transport/transport.h"
 
@@ -95,6 +96,9 @@ void AddRunFlags(CLI::App& app, DaemonOptions* options) {
   app.add_option("--port-file", options->port_file,
                  "Write id, pid and addresses to this file as JSON when serving (appears at once, never half written)")
       ->type_name("FILE");
+  app.add_flag("--check", options->check,
+               "Check flags, files, directories and limits, print the configuration that would be in force, and exit. "
+               "Opens no port and no disk: also beside a node that serves");
   app.add_flag("--dev", options->dev,
                "One node to try things: loopback only, at most 1 GiB of memory, a temporary SSD tier of 4 GiB unless "
                "--ssd names a directory; says what to type next");
@@ -248,6 +252,10 @@ absl::StatusOr<ParsedDaemon> ParseDaemonOptions(int argc, const char* const* arg
     if (!status.ok()) return status;
   }
   options.log.node = options.node.id;
+  if (options.check) {
+    if (absl::Status status = CheckDirectories(options); !status.ok()) return status;
+    return ParsedDaemon{std::nullopt, EffectiveConfiguration(options)};
+  }
   return ParsedDaemon{std::move(options), ""};
 }
 
