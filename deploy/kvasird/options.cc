@@ -235,7 +235,7 @@ absl::StatusOr<ParsedDaemon> ParseDaemonOptions(int argc, const char* const* arg
   AddTimeFlags(app, &options);
   AddRunFlags(app, &options);
   try {
-    app.parse(argc, argv);
+    app.parse(Arguments(argc, argv));
   } catch (const CLI::CallForHelp&) {
     return ParsedDaemon{std::nullopt, app.help()};
   } catch (const CLI::CallForVersion& version) {

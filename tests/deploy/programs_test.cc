@@ -74,6 +74,13 @@ TEST(Programs, CheckSaysWhatWouldBeAndOpensNothing) {
   EXPECT_FALSE(std::filesystem::exists(directory / "made"));
 }
 
+TEST(Programs, AnEmptyValueIsEmptyAndTakesNothingElse) {
+  const Ended ended = RunProgram({KVASIRD, "--data-host=", "--id=b", "--check"});
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_EQ(FirstLine(ended.out), "id = b");
+  EXPECT_NE(ended.out.find("data-host = 127.0.0.1\n"), std::string::npos) << ended.out;
+}
+
 TEST(Programs, StatusListStatAndBench) {
   Daemon daemon({"--id", "a"});
   ASSERT_TRUE(daemon.serving());
