@@ -60,6 +60,29 @@ class RendersTest(unittest.TestCase):
         self.assertEqual(used, {folder.name for folder in (manifests.KUBERNETES / "components").iterdir()})
 
 
+class DocumentTest(unittest.TestCase):
+    """deploy/kubernetes/README.md against what it describes."""
+
+    TEXT = (manifests.KUBERNETES / "README.md").read_text()
+
+    def test_its_settings_are_those_of_the_base(self):
+        base = (manifests.KUBERNETES / "base/statefulset.yaml").read_text()
+        flags = {name: flag for flag, name in re.findall(r"- --([\w-]+)=\$\((\w+)\)", base)}
+        rows = dict(re.findall(r"^\| `([A-Z_]+)` \| `--([\w-]+)` \|", self.TEXT, re.M))
+        kept = next(one for one in manifests.of_kind(manifests.load("quickstart"), "ConfigMap") if "settings" in one["metadata"]["name"])
+        self.assertEqual(set(rows), set(kept["data"]))
+        self.assertEqual(rows, {name: flags[name] for name in rows})
+
+    def test_it_names_every_component_and_overlay(self):
+        for folder in [*(manifests.KUBERNETES / "components").iterdir(), *(manifests.KUBERNETES / "overlays").iterdir()]:
+            self.assertRegex(self.TEXT, rf"\| `(overlays/)?{folder.name}` \|")
+
+    def test_its_ports_are_those_of_the_pods(self):
+        rows = {name: int(port) for port, name in re.findall(r"^\| (\d+)[^|]*\| (\w+) \|", self.TEXT, re.M)}
+        ports = container_of(stores(manifests.load("production"))[0])["ports"]
+        self.assertEqual(rows, {one["name"]: one["containerPort"] for one in ports})
+
+
 class ObjectsTest(unittest.TestCase):
     """What the API server does not check: that names and ports lead to something."""
 

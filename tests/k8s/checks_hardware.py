@@ -85,7 +85,7 @@ def gpu_pods_stay_on_gpu_machines(kube):
     kube.apply(manifests.KUBERNETES / "namespace")
     kube.apply(manifests.VARIANTS / "gpu-node")
     disks(kube)
-    kube.until("two run", lambda: (sorted(filter(None, (found := kube.machines()).values())) == ["node-0", "node-1"], found))
+    kube.until_equal(["node-0", "node-1"], lambda: sorted(filter(None, kube.machines().values())))
     equal(len(kube.machines()), 3)
     gpu_machines(kube, ["node-2"])
     kube.ready(3)
@@ -114,7 +114,7 @@ def engine_gets_a_gpu_beside_the_store(kube):
 def gpus_run_out(kube):
     """of 40 engines as many run as there are GPUs, 32, and the others wait"""
     kube.run("-n", "engines", "scale", "deployment/engine", "--replicas=40")
-    kube.until("32 engines run", lambda: (len(bound := [one for one in kube.machines("engine", "engines").values() if one]) == 32, len(bound)))
+    kube.until_equal(32, lambda: len([one for one in kube.machines("engine", "engines").values() if one]))
 
 
 GROUPS = [

@@ -66,7 +66,7 @@ def quickstart_applies(kube):
 def quickstart_pods_run(kube):
     """three pods are ready, and are endpoints of the client Service"""
     kube.ready(3)
-    kube.until("three endpoints", lambda: (len(found := kube.endpoints("kvasir")) == 3, found))
+    kube.until_equal(["kvasir-0", "kvasir-1", "kvasir-2"], lambda: kube.endpoints("kvasir"))
 
 
 def restricted_is_enforced(kube):
@@ -104,8 +104,8 @@ def not_ready_is_named_by_the_headless_service_only(kube):
     never = {"pod-ready.stage.kwok.x-k8s.io/delay": "1h", "pod-ready.stage.kwok.x-k8s.io/jitter-delay": "1h"}
     kube.run("-n", "kvasir", "patch", "statefulset/kvasir", "--type=merge", "-p",
              json.dumps({"spec": {"template": {"metadata": {"annotations": never}}}}))
-    kube.until("kvasir-2 without clients", lambda: (found := kube.endpoints("kvasir")) == ["kvasir-0", "kvasir-1"] and (True, found) or (False, found))
-    kube.until("kvasir-2 with a name", lambda: (len(found := kube.endpoints("kvasir-nodes")) == 3, found))
+    kube.until_equal(["kvasir-0", "kvasir-1"], lambda: kube.endpoints("kvasir"))
+    kube.until_equal(["kvasir-0", "kvasir-1", "kvasir-2"], lambda: kube.endpoints("kvasir-nodes"))
 
 
 def quickstart_goes(kube):
@@ -207,7 +207,7 @@ def drain_one_machine(kube):
     """a machine is drained: its store pod goes and waits for the machine that has its disk"""
     kube.machine = kube.machines()["kvasir-1"]
     kube.run("drain", kube.machine, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s")
-    kube.until("kvasir-1 waits", lambda: (kube.machines().get("kvasir-1", "gone") is None, kube.machines()))
+    kube.until_equal(None, lambda: kube.machines().get("kvasir-1", "gone"))
 
 
 def drain_a_second_is_refused(kube):
@@ -236,9 +236,8 @@ def batch_makes_room(kube):
                  "metadata": {"labels": {"app": "batch"}},
                  "spec": {"containers": [{"name": "batch", "image": "batch", "resources": {"requests": {"cpu": "8"}}}]}}}}
     kube.run("apply", "-f", "-", stdin=json.dumps(batch))
-    kube.until("no machine has 8 CPUs left", lambda: (
-        (bound := kube.run("get", "pods", "-l", "app=batch", "-o", "jsonpath={.items[*].spec.nodeName}").split()) and
-        any(one["status"].get("phase") == "Pending" for one in kube.json("get", "pods", "-l", "app=batch")["items"]), len(bound)))
+    kube.until_equal(True, lambda: kube.run("get", "pods", "-l", "app=batch", "-o", "jsonpath={.items[*].status.conditions[0].reason}")
+                     .count("Unschedulable") > 0)
     kube.run("-n", "kvasir", "scale", "statefulset/kvasir", "--replicas=4")
     kube.ready(4)
     kube.run("delete", "deployment", "batch", "--timeout=60s")

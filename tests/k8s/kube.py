@@ -113,15 +113,13 @@ class ControlPlane:
     def wait(self, what, condition, seconds=WAIT_S, namespace="kvasir"):
         self.run("-n", namespace, "wait", what, f"--for={condition}", f"--timeout={seconds}s", timeout=seconds + 30)
 
-    def until(self, what, question, seconds=WAIT_S):
-        """Asks again until the answer is true; Failed with the last answer."""
+    @staticmethod
+    def until_equal(wanted, question, seconds=WAIT_S):
+        """Asks again until the answer is `wanted`; Failed with the last answer."""
         end = time.monotonic() + seconds
-        while True:
-            answer, seen = question()
-            if answer:
-                return
+        while (seen := question()) != wanted:
             if time.monotonic() > end:
-                raise Failed(f"not within {seconds} s: {what}; it was: {seen}")
+                raise Failed(f"not within {seconds} s: {wanted}; it was: {seen}")
 
     def pods(self, name="kvasir", namespace="kvasir"):
         """Pods of a workload, by name."""
@@ -136,7 +134,7 @@ class ControlPlane:
         """That many pods of a StatefulSet are ready, of its newest revision, and no other is there."""
         self.run("-n", "kvasir", "rollout", "status", f"statefulset/{name}", f"--timeout={WAIT_S * 2}s")
         self.wait(f"statefulset/{name}", f"jsonpath={{.status.readyReplicas}}={count}")
-        self.until(f"{count} pods", lambda: (len(found := self.machines(name)) == count, found))
+        self.until_equal(count, lambda: len(self.machines(name)))
 
     def endpoints(self, service):
         """Pods that a Service names as ready."""
