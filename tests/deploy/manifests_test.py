@@ -186,8 +186,8 @@ class CommandLinesTest(unittest.TestCase):
                 self.assertEqual(lines["http"], f"0.0.0.0:{ports['http']}")
                 self.assertEqual(lines["data-host"], POD["ip"])
                 self.assertEqual(lines["data-port"], str(ports["data"]))
-                self.assertEqual(lines["cluster"], "kvasir")
-                self.assertEqual(lines["zone"], "zone-a")
+                if manifests.flag(container_of(workload)["args"], "cluster"):
+                    self.assertEqual((lines["cluster"], lines["zone"], lines["advertise"]), ("kvasir", "zone-a", f"{POD['ip']}:7070"))
 
     def test_data_ports_of_all_shards_pass_the_policy(self):
         for _, objects in each_render(self):
