@@ -32,6 +32,8 @@ SECCOMP_MODE_FILTER = 2
 MEMLOCK_BYTES = 64 << 10
 START_S, STOP_S = 120, 120  # guards against hanging, not waits
 ENTRYPOINT = "/usr/bin/kvasird"  # of the image
+# As kubelet writes it.
+RESOLV = "nameserver {dns}\nsearch {namespace}.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
 
 # System calls of x86-64 that the default profiles of containerd 2 and Docker 25 deny without capabilities.
 DENIED = {
@@ -175,8 +177,8 @@ class MemoryGroup:
 class Pod:
     """The first container of a workload's pod. `image` is a folder that deploy/container/assemble.sh made."""
 
-    def __init__(self, image, directory, network, objects, workload, identity, hosts=(), memory_bytes=None):
-        """`identity` is the pod's name, ip and labels; `hosts` are the (address, name) pairs that DNS would know."""
+    def __init__(self, image, directory, network, objects, workload, identity, dns, memory_bytes=None):
+        """`identity` is the pod's name, ip and labels; `dns` the address of a name server."""
         if platform.machine() != "x86_64":
             raise Unavailable(f"the seccomp filter is written for x86_64, this is {platform.machine()}")
         template = workload["spec"]["template"]
@@ -192,7 +194,8 @@ class Pod:
         self.make_volumes(objects, workload)
         for folder in ("proc", "sys/fs/cgroup/memory", "dev"):
             (self.root / folder).mkdir(parents=True)
-        (self.root / "etc/hosts").write_text("127.0.0.1 localhost\n" + "".join(f"{a} {n}\n" for a, n in [(self.address, name), *hosts]))
+        (self.root / "etc/hosts").write_text(f"127.0.0.1 localhost\n{self.address} {name}\n")
+        (self.root / "etc/resolv.conf").write_text(RESOLV.format(dns=dns, namespace=workload["metadata"]["namespace"]))
         limit = memory_bytes or int(manifests.quantity(self.container["resources"]["limits"]["memory"]))
         self.group = MemoryGroup(f"kvasir-{os.getpid()}-{name}", limit)
         self.network = network.attach(self.address)

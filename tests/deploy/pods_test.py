@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ import urllib.error
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-from tests.deploy import grpc_health, manifests  # noqa: E402
+from tests.deploy import dns, grpc_health, manifests  # noqa: E402
 from tests.deploy import pod as pods  # noqa: E402
 
 BUILD = pathlib.Path()
@@ -28,8 +29,7 @@ ASSEMBLE = manifests.ROOT / "deploy/container/assemble.sh"
 BRIDGE_IP = "10.244.0.1"  # here lives what is no pod: kubelet's probes
 IPS = {f"kvasir-{index}": f"10.244.0.{10 + index}" for index in range(3)}
 ETCD_IPS = {f"kvasir-etcd-{index}": f"10.244.0.{20 + index}" for index in range(3)}
-HOSTS = {**{f"{name}.kvasir-nodes.kvasir.svc": address for name, address in IPS.items()},
-         **{f"{name}.kvasir-etcd": address for name, address in ETCD_IPS.items()}}  # what DNS would say
+DOMAIN = "kvasir.svc.cluster.local"
 ETCD, ETCD_PROBES_MIN = None, (3, 6)
 KVASIR = ["/usr/bin/kvasir", "-o", "json"]
 BENCH = [*KVASIR, "bench", "--layers", "2", "--heads", "2", "--dim", "64", "--block-tokens", "64", "--blocks"]
@@ -47,6 +47,11 @@ def setUpModule():
     except pods.Unavailable as reason:
         raise unittest.SkipTest(str(reason)) from None
     subprocess.run([ASSEMBLE, BUILD, os.path.join(WORKSPACE.name, "image")], check=True, timeout=300)
+    names = {**{f"{name}.kvasir-nodes.{DOMAIN}": address for name, address in IPS.items()},
+             **{f"{name}.kvasir-etcd.{DOMAIN}": address for name, address in ETCD_IPS.items()}}
+    server = dns.serve(BRIDGE_IP, names)
+    unittest.addModuleCleanup(os.waitpid, server, 0)
+    unittest.addModuleCleanup(os.kill, server, signal.SIGKILL)
 
 
 def http(pod, path, port="http"):
@@ -68,8 +73,7 @@ class PodTest(unittest.TestCase):
         labels = {**workload["spec"]["template"]["metadata"]["labels"], "topology.kubernetes.io/zone": f"zone-of-{name}"}
         try:
             pod = pods.Pod(image or f"{WORKSPACE.name}/image", tempfile.mkdtemp(dir=WORKSPACE.name), NETWORK, objects, workload,
-                           {"name": name, "ip": {**IPS, **ETCD_IPS}[name], "labels": labels},
-                           [(address, one) for one, address in HOSTS.items()], memory_bytes)
+                           {"name": name, "ip": {**IPS, **ETCD_IPS}[name], "labels": labels}, BRIDGE_IP, memory_bytes)
         except pods.Unavailable as reason:
             self.skipTest(str(reason))
         self.addCleanup(pod.close)
@@ -234,15 +238,15 @@ class ProductionTest(PodTest):
             self.assertLess(time.monotonic(), end, f"{asked}: {status} {text}\n{pod.log()}")
 
     def start_one_etcd(self, program):
-        directory, at = tempfile.mkdtemp(dir=WORKSPACE.name), f"http://{BRIDGE_IP}"
+        """At the addresses of all three."""
+        for address in ETCD_IPS.values():
+            pods.ip("address", "add", f"{address}/24", "dev", "pods")
+        directory = tempfile.mkdtemp(dir=WORKSPACE.name)
         with open(os.path.join(directory, "log"), "wb") as log:
-            process = subprocess.Popen(
-                [program, "--name=one", f"--data-dir={directory}/data", f"--listen-client-urls={at}:2379",
-                 f"--advertise-client-urls={at}:2379", f"--listen-peer-urls={at}:2380", f"--initial-advertise-peer-urls={at}:2380",
-                 f"--initial-cluster=one={at}:2380"], stdout=log, stderr=log)
+            process = subprocess.Popen([program, f"--data-dir={directory}/data", "--listen-client-urls=http://0.0.0.0:2379",
+                                        f"--advertise-client-urls=http://{BRIDGE_IP}:2379"], stdout=log, stderr=log)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
-        HOSTS.update({f"{name}.kvasir-etcd": BRIDGE_IP for name in ETCD_IPS})
 
     def test_pods_meet_by_etcd_with_their_zones(self):
         etcd = self.start_etcd()
