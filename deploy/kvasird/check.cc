@@ -66,6 +66,7 @@ std::string EffectiveConfiguration(const DaemonOptions& options) {
   line("shards", node.shards);
   line("run-blocks", node.run_blocks);
   line("dram", node.dram_bytes);
+  line("huge-pages", node.huge_pages ? "yes" : "no");
   line("slab", node.slab_bytes);
   line("ssd", !node.ssd.has_value() ? "off" : options.dev_temporary ? "temporary" : node.ssd->directory);
   if (node.ssd.has_value()) line("ssd-size", node.ssd->bytes_max);

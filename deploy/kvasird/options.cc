@@ -8,6 +8,7 @@
 
 #include "deploy/flag_types.h"
 #include "deploy/kvasird/check.h"
+#include "deploy/kvasird/huge_pages.h"
 #include "deploy/members.h"
 #include "transport/transport.h"
 
@@ -56,6 +57,9 @@ void AddRoomFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
   AddSize(app, "--dram", &options->node.dram_bytes,
           "Memory for blocks, never exceeded. Leave some of the machine's for the rest of the process and for other "
           "programs");
+  app.add_flag("--huge-pages", options->node.huge_pages,
+               "Keep --dram in pages of 2 MiB: fewer misses of the address cache. They must be set aside before (vm.nr_hugepages; in "
+               "a container the limit hugepages-2Mi), and do not count as memory");
   AddText(app, "--ssd", "DIR", &flags->ssd,
           "Directory of the SSD tier, made if it is not there. Blocks pushed DURABLE are found again after a restart "
           "on the same directory. Default: no SSD tier");
@@ -104,6 +108,12 @@ void AddRunFlags(CLI::App& app, DaemonOptions* options) {
                "--ssd names a directory; says what to type next");
 }
 
+absl::Status CheckFits(const NodeOptions& node, const MemoryLimit& memory) {
+  if (!node.huge_pages) return CheckMemory(node.dram_bytes, memory);
+  const auto limit = HugePageBytes();
+  return limit.ok() ? CheckHugePages(node.dram_bytes, *limit) : limit.status();
+}
+
 absl::Status CheckRoom(const Flags& flags, const MemoryLimit& memory, DaemonOptions* options) {
   NodeOptions& node = options->node;
   if (options->dev && !flags.dram_given) {
@@ -114,7 +124,7 @@ absl::Status CheckRoom(const Flags& flags, const MemoryLimit& memory, DaemonOpti
     return absl::InvalidArgumentError(Cat("--dram ", HumanBytes(node.dram_bytes),
                                           " is too little to hold blocks. Give at least ", HumanBytes(kDramBytesMin)));
   }
-  if (absl::Status status = CheckMemory(node.dram_bytes, memory); !status.ok()) return status;
+  if (absl::Status status = CheckFits(node, memory); !status.ok()) return status;
   node.slab_bytes = std::min(node.slab_bytes, node.dram_bytes / node.shards);
   if (flags.ssd_size_given && flags.ssd.empty() && !options->dev) {
     return absl::InvalidArgumentError("--ssd-size without --ssd: name the directory with --ssd DIR");
