@@ -34,6 +34,7 @@ ETCD, ETCD_PROBES_MIN = None, (3, 6)
 KVASIR = ["/usr/bin/kvasir", "-o", "json"]
 BENCH = [*KVASIR, "bench", "--layers", "2", "--heads", "2", "--dim", "64", "--block-tokens", "64", "--blocks"]
 SMALL_BYTES = 256 << 20
+HUGE_PAGES_MIN = 64
 WORKSPACE, NETWORK = None, None
 
 
@@ -147,6 +148,9 @@ class QuickstartTest(PodTest):
         node = self.kvasir(pod, [*KVASIR, "status", "--only-named"])[0]
         ssd = next(tier for tier in node["tiers"] if tier["name"] == "ssd")
         self.assertIn("pwrite", ssd["state"], "io_uring is denied: status says what is used instead")
+        dram = next(tier["capacity"] for tier in node["tiers"] if tier["name"] == "dram")
+        limit = manifests.quantity(pod.container["resources"]["limits"]["memory"])
+        self.assertTrue(0.6 * limit < dram < 0.8 * limit, f"--dram auto made {dram} of {limit}")
         # Not even the image's own folders can be written.
         code, _, error = pod.run(["/usr/bin/kvasird", "--ssd=/usr/lib/kvasir", "--dram=64MiB", "--check"])
         self.assertEqual(code, 2)
@@ -165,27 +169,10 @@ class QuickstartTest(PodTest):
 class MemoryTest(PodTest):
     """One pod, a cluster of its own, with less memory than the render gives it."""
 
-    def small(self):
-        pod = self.pod("quickstart", memory_bytes=SMALL_BYTES)
-        pod.arguments = [word for word in pod.arguments if not word.startswith("--members=")]
-        return pod
-
-    def test_auto_takes_four_fifths_of_the_pods_limit(self):
-        code, out, error = self.small().run(["/usr/bin/kvasird", "--dram=auto", "--check"])
-        self.assertEqual(code, 0, error)
-        dram = int(re.search(r"^dram = (\d+)$", out, re.M)[1])
-        self.assertLessEqual(dram, SMALL_BYTES * 4 // 5)
-        self.assertGreater(dram, SMALL_BYTES * 3 // 4)
-
-    def test_more_than_the_limit_is_refused_with_both_numbers(self):
-        code, _, error = self.small().run(["/usr/bin/kvasird", "--dram=300MiB", "--check"])
-        self.assertEqual(code, 2)
-        self.assertIn(f"({300 << 20} bytes)", error)
-        self.assertIn(f"({SMALL_BYTES} bytes)", error)
-
     def test_a_full_store_stays_under_the_limit(self):
         """Twice what the memory tier holds is pushed: some may be refused, nothing is wrong, and the kernel kills nobody."""
-        pod = self.small()
+        pod = self.pod("quickstart", memory_bytes=SMALL_BYTES)
+        pod.arguments = [word for word in pod.arguments if not word.startswith("--members=")]
         process = pod.serve()
         client = [BUILD / "deploy/kvasir", "-o", "json", "--node", f"{pod.address}:7070"]  # its memory is not the pod's
         bench = [*client, "bench", "--layers", "8", "--heads", "4", "--dim", "128", "--block-tokens", "256", "--blocks", "100"]
@@ -194,6 +181,22 @@ class MemoryTest(PodTest):
         self.assertEqual(said["fetch"]["differing"], 0, done.stderr)
         self.assertGreater(said["push"]["blocks"] - said["push"]["failed"], 30, done.stderr)
         self.assertIsNone(process.poll(), pod.log())
+        self.ends_by_sigterm(pod, process)
+
+
+class HugePagesTest(PodTest):
+    def test_blocks_are_in_huge_pages(self):
+        pages = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
+        free = int((pages / "free_hugepages").read_text()) if pages.is_dir() else 0
+        if free < HUGE_PAGES_MIN:
+            self.skipTest(f"fewer than {HUGE_PAGES_MIN} huge pages are free (sysctl vm.nr_hugepages={HUGE_PAGES_MIN})")
+        pod = self.pod("rdma")
+        alone = [word for word in pod.arguments if not re.match("--(members|cluster|advertise|dram)=", word)]
+        self.assertIn("--huge-pages", alone)
+        pod.arguments = [*alone, f"--dram={2 * HUGE_PAGES_MIN}MiB"]
+        process = pod.serve()
+        self.moves_blocks(pod, [*BENCH, "16"])
+        self.assertLess(int((pages / "free_hugepages").read_text()), free)
         self.ends_by_sigterm(pod, process)
 
 
