@@ -58,6 +58,21 @@ CLI::Option* AddCount(CLI::App& app, const std::string& name, Integer* target, u
   return app.add_option_function<std::string>(name, take, help)->type_name("N")->default_str(Cat(*target));
 }
 
+/// The arguments as CLI11 wants them, last one first. CLI11 would take "--name=" for a flag whose value is the next argument;
+/// here its value is empty, as when a script's variable is.
+inline std::vector<std::string> Arguments(int argc, const char* const* argv) {
+  std::vector<std::string> words;
+  for (int i = argc - 1; i > 0; --i) {
+    std::string word = argv[i];
+    if (word.starts_with("--") && word.ends_with("=")) {
+      words.emplace_back();
+      word.pop_back();
+    }
+    words.push_back(std::move(word));
+  }
+  return words;
+}
+
 /// Help as Kvasir prints it: a flag, its type, its default in brackets; then the text, wrapped and aligned.
 class HelpFormatter : public CLI::Formatter {
  public:

@@ -22,8 +22,8 @@ const char* Name(ExtentState state) {
 
 namespace {
 uint64_t SlabBytes(const ExtentOptions& options) {
-  const uint64_t share = (options.bytes_max / Extents::kSlabsWanted) & ~(Extents::kAlignment - 1);
-  return std::min(options.slab_bytes, std::max<uint64_t>(share, Extents::kAlignment));
+  const uint64_t wanted = std::min(options.slab_bytes, options.bytes_max / Extents::kSlabsWanted);
+  return std::max(wanted - wanted % options.slab_multiple, options.slab_multiple);
 }
 
 bool LegalEdge(ExtentState from, ExtentState to) {

@@ -44,6 +44,7 @@ struct ExtentOptions {
   uint64_t bytes_max = 2ull << 30;
   uint64_t slab_bytes = 256ull << 20;
   uint64_t first_generation = 1;
+  uint64_t slab_multiple = 256;  ///< of slabs: kAlignment, or the size of the pages behind them
 };
 
 class Extents {

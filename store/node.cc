@@ -71,6 +71,10 @@ absl::Status NodeImpl::StartParts() {
     ShardOptions shard;
     shard.core.shard = i;
     shard.core.extents = {options_.dram_bytes / options_.shards, options_.slab_bytes, recovered.generation_max + 1};
+    if (options_.huge_pages) {
+      shard.core.extents.slab_multiple = SharedMemory::kHugePageBytes;
+      shard.pages = PageKind::kHuge;
+    }
     shard.core.ssd = ssd_ != nullptr;
     shard.core.lease = options_.lease;
     shard.core.unfinished_ttl = options_.unfinished_ttl;

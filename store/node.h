@@ -45,6 +45,7 @@ struct NodeOptions {
 
   uint64_t dram_bytes = 2ull << 30;       ///< never exceeded
   uint64_t slab_bytes = 256ull << 20;     ///< at most dram_bytes; a part must fit into one
+  bool huge_pages = false;                ///< slabs in pages of 2 MiB, which must be set aside for all of dram_bytes
   std::optional<SsdOptions> ssd;          ///< none = no SSD tier
 
   std::vector<std::string> transports = {"tcp", "shm"};  ///< data listeners of each shard

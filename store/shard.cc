@@ -172,7 +172,7 @@ void Shard::Tick() {
 Shard::Slab* Shard::SlabMemory(uint32_t number) {
   auto& slab = slabs_[number];
   if (slab != nullptr) return slab.get();
-  auto memory = SharedMemory::Create(core_.extents().slab_bytes(), "kvasir-slab");
+  auto memory = SharedMemory::Create(core_.extents().slab_bytes(), "kvasir-slab", options_.pages);
   if (!memory.ok()) {
     options_.log(Severity::kError, "no memory for a slab: " + std::string(memory.status().message()));
     slabs_.erase(number);

@@ -24,6 +24,7 @@ struct ShardOptions {
   std::vector<std::string> transports;
   std::string data_host;
   uint16_t data_port = 0;       ///< of this shard; 0 = any
+  PageKind pages = PageKind::kNormal;  ///< of slabs
   uint64_t incarnation = 0;     ///< of the node
   SsdTier* ssd = nullptr;       ///< may be null
   WorkerPool* workers = nullptr;

@@ -22,17 +22,25 @@ absl::Status CannotShare(uint64_t bytes, const char* step) {
       absl::StrCat("shared memory of ", bytes, " bytes: ", step, ": ", std::strerror(errno)));
 }
 
+constexpr unsigned kHugePagesOf2MiB = 21u << 26;  ///< MFD_HUGE_2MB, which the C library's headers lack
+static_assert(SharedMemory::kHugePageBytes == 1u << 21);
 static_assert(std::endian::native == std::endian::little, "grants travel as the little-endian machine holds them");
 static_assert(RemoteSpan::kEncodedBytes == 5 * sizeof(uint64_t));
 
 }  // namespace
 
-absl::StatusOr<SharedMemory> SharedMemory::Create(uint64_t bytes, const char* name) {
+absl::StatusOr<SharedMemory> SharedMemory::Create(uint64_t bytes, const char* name, PageKind pages) {
   if (bytes == 0) return absl::InvalidArgumentError("shared memory of 0 bytes");
+  const bool huge = pages == PageKind::kHuge;
+  if (huge && bytes % kHugePageBytes != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("shared memory of ", bytes, " bytes is no whole number of huge pages"));
+  }
   SharedMemory memory;
-  memory.fd_ = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  memory.fd_ = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | (huge ? MFD_HUGETLB | kHugePagesOf2MiB : 0u));
   if (memory.fd_ < 0) return CannotShare(bytes, "memfd_create");
   if (ftruncate(memory.fd_, static_cast<off_t>(bytes)) != 0) return CannotShare(bytes, "ftruncate");
+  // Now, where running out is an error. Later, at the first touch, it would be a SIGBUS.
+  if (huge && fallocate(memory.fd_, 0, 0, static_cast<off_t>(bytes)) != 0) return CannotShare(bytes, "fallocate of huge pages");
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory.fd_, 0);
   if (data == MAP_FAILED) return CannotShare(bytes, "mmap");
   memory.data_ = static_cast<std::byte*>(data);

@@ -31,12 +31,17 @@ struct MemorySpan {
   int dmabuf_fd = -1;  ///< for device memory
 };
 
+/// What a memfd's pages are. Huge ones (2 MiB) are set aside by the operator, are taken at birth and never swapped.
+enum class PageKind : uint8_t { kNormal = 0, kHuge = 1 };
+
 /// A memfd mapped writable once and then sealed against shrinking, growing and any later writable mapping: the owner
 /// writes, everybody else can only read. Zeroed at birth.
 class SharedMemory {
  public:
-  /// kResourceExhausted names the size and what the system answered.
-  static absl::StatusOr<SharedMemory> Create(uint64_t bytes, const char* name);
+  static constexpr uint64_t kHugePageBytes = 2ull << 20;
+  /// kResourceExhausted names the size and what the system answered: too few huge pages is one of them. Huge memory is a
+  /// multiple of kHugePageBytes.
+  static absl::StatusOr<SharedMemory> Create(uint64_t bytes, const char* name, PageKind pages = PageKind::kNormal);
   SharedMemory() = default;
   SharedMemory(SharedMemory&& other) noexcept;
   SharedMemory& operator=(SharedMemory&& other) noexcept;

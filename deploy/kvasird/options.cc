@@ -7,6 +7,8 @@
 #include <algorithm>
 
 #include "deploy/flag_types.h"
+#include "deploy/kvasird/check.h"
+#include "deploy/kvasird/huge_pages.h"
 #include "deploy/members.h"
 #include "transport/transport.h"
 
@@ -55,6 +57,9 @@ void AddRoomFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
   AddSize(app, "--dram", &options->node.dram_bytes,
           "Memory for blocks, never exceeded. Leave some of the machine's for the rest of the process and for other "
           "programs");
+  app.add_flag("--huge-pages", options->node.huge_pages,
+               "Keep --dram in pages of 2 MiB: fewer misses of the address cache. They must be set aside before (vm.nr_hugepages; in "
+               "a container the limit hugepages-2Mi), and do not count as memory");
   AddText(app, "--ssd", "DIR", &flags->ssd,
           "Directory of the SSD tier, made if it is not there. Blocks pushed DURABLE are found again after a restart "
           "on the same directory. Default: no SSD tier");
@@ -95,9 +100,18 @@ void AddRunFlags(CLI::App& app, DaemonOptions* options) {
   app.add_option("--port-file", options->port_file,
                  "Write id, pid and addresses to this file as JSON when serving (appears at once, never half written)")
       ->type_name("FILE");
+  app.add_flag("--check", options->check,
+               "Check flags, files, directories and limits, print the configuration that would be in force, and exit. "
+               "Opens no port and no disk: also beside a node that serves");
   app.add_flag("--dev", options->dev,
                "One node to try things: loopback only, at most 1 GiB of memory, a temporary SSD tier of 4 GiB unless "
                "--ssd names a directory; says what to type next");
+}
+
+absl::Status CheckFits(const NodeOptions& node, const MemoryLimit& memory) {
+  if (!node.huge_pages) return CheckMemory(node.dram_bytes, memory);
+  const auto limit = HugePageBytes();
+  return limit.ok() ? CheckHugePages(node.dram_bytes, *limit) : limit.status();
 }
 
 absl::Status CheckRoom(const Flags& flags, const MemoryLimit& memory, DaemonOptions* options) {
@@ -110,7 +124,7 @@ absl::Status CheckRoom(const Flags& flags, const MemoryLimit& memory, DaemonOpti
     return absl::InvalidArgumentError(Cat("--dram ", HumanBytes(node.dram_bytes),
                                           " is too little to hold blocks. Give at least ", HumanBytes(kDramBytesMin)));
   }
-  if (absl::Status status = CheckMemory(node.dram_bytes, memory); !status.ok()) return status;
+  if (absl::Status status = CheckFits(node, memory); !status.ok()) return status;
   node.slab_bytes = std::min(node.slab_bytes, node.dram_bytes / node.shards);
   if (flags.ssd_size_given && flags.ssd.empty() && !options->dev) {
     return absl::InvalidArgumentError("--ssd-size without --ssd: name the directory with --ssd DIR");
@@ -231,7 +245,7 @@ absl::StatusOr<ParsedDaemon> ParseDaemonOptions(int argc, const char* const* arg
   AddTimeFlags(app, &options);
   AddRunFlags(app, &options);
   try {
-    app.parse(argc, argv);
+    app.parse(Arguments(argc, argv));
   } catch (const CLI::CallForHelp&) {
     return ParsedDaemon{std::nullopt, app.help()};
   } catch (const CLI::CallForVersion& version) {
@@ -248,6 +262,10 @@ absl::StatusOr<ParsedDaemon> ParseDaemonOptions(int argc, const char* const* arg
     if (!status.ok()) return status;
   }
   options.log.node = options.node.id;
+  if (options.check) {
+    if (absl::Status status = CheckDirectories(options); !status.ok()) return status;
+    return ParsedDaemon{std::nullopt, EffectiveConfiguration(options)};
+  }
   return ParsedDaemon{std::move(options), ""};
 }
 

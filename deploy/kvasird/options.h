@@ -19,13 +19,14 @@ struct DaemonOptions {
   int ready_fd = -1;      ///< one line is written here when it serves; -1 = nowhere
   std::string port_file;  ///< "" = none
   Duration drain_wait = std::chrono::seconds(10);
+  bool check = false;  ///< say what would be done, do nothing
   bool dev = false;
   bool dev_temporary = false;  ///< --dev without --ssd: the directory is made, and removed at the end
 };
 
 struct ParsedDaemon {
   std::optional<DaemonOptions> options;
-  std::string print;  ///< without options: --help or --version asked for this
+  std::string print;  ///< without options: --help, --version or --check asked for this
 };
 
 /// InvalidArgument (or what ReadFile says of the member list) in words that end with the next step.

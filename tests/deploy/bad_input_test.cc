@@ -63,6 +63,18 @@ TEST(Kvasird, MemberListThatNamesItselfTwiceOrNotAtAll) {
   ExpectRefusal(run("shards.json", {"--shards", "3"}), 2, "--shards 3, but");
 }
 
+TEST(Kvasird, CheckFindsWhatIsWrongWithDirectories) {
+  const Directory directory;
+  directory.Write("file", "not a directory");
+  const auto check = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {KVASIRD, "--dram", "64MiB", "--check"});
+    return RunProgram(arguments);
+  };
+  ExpectRefusal(check({"--ssd", directory / "file"}), 2, "file is not a directory. Name a directory");
+  ExpectRefusal(check({"--ssd", directory / "file/ssd"}), 2, "Not a directory. Name a directory, or one that can be made");
+  ExpectRefusal(check({"--port-file", directory / "file/ports.json"}), 2, "--port-file");
+}
+
 TEST(Kvasird, PortInUseIsFoundBeforeTheDirectoryIsTouched) {
   Daemon first({});
   ASSERT_TRUE(first.serving());

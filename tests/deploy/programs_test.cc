@@ -58,6 +58,29 @@ TEST(Programs, DaemonSaysWhenItServesAndDrainsOnSigterm) {
   EXPECT_EQ(log["node"], "a");
 }
 
+TEST(Programs, CheckSaysWhatWouldBeAndOpensNothing) {
+  Daemon serving({"--id", "a"});
+  ASSERT_TRUE(serving.serving());
+  const Directory directory;
+  const Ended ended = RunProgram({KVASIRD, "--check", "--id", "b", "--listen", serving.control(), "--ssd",
+                                  directory / "made/later", "--ssd-size", "1GiB", "--dram", "64MiB"});
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_EQ(ended.err, "");
+  for (const std::string& line : {std::string("id = b\n"), "listen = " + serving.control() + "\n",
+                                  std::string("dram = 67108864\n"), std::string("ssd-size = 1073741824\n"),
+                                  "ssd = " + directory.path() + "/made/later\n"}) {
+    EXPECT_NE(ended.out.find(line), std::string::npos) << "no line " << line << "in " << ended.out;
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory / "made"));
+}
+
+TEST(Programs, AnEmptyValueIsEmptyAndTakesNothingElse) {
+  const Ended ended = RunProgram({KVASIRD, "--data-host=", "--id=b", "--check"});
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_EQ(FirstLine(ended.out), "id = b");
+  EXPECT_NE(ended.out.find("data-host = 127.0.0.1\n"), std::string::npos) << ended.out;
+}
+
 TEST(Programs, StatusListStatAndBench) {
   Daemon daemon({"--id", "a"});
   ASSERT_TRUE(daemon.serving());

@@ -64,6 +64,25 @@ TEST(SharedMemoryTest, MoveLeavesOneOwner) {
   EXPECT_EQ(other.data(), nullptr);
 }
 
+TEST(SharedMemoryTest, HugePagesAreThereAtBirthAndSealedAlike) {
+  EXPECT_EQ(SharedMemory::Create(kBytes, "odd", PageKind::kHuge).status().code(), absl::StatusCode::kInvalidArgument);
+  auto memory = SharedMemory::Create(2 * SharedMemory::kHugePageBytes, "huge", PageKind::kHuge);
+  if (absl::IsResourceExhausted(memory.status())) GTEST_SKIP() << "no huge pages on this machine: " << memory.status().message();
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  auto mapping = ReadMapping::Map(memory->fd(), memory->bytes());
+  ASSERT_TRUE(mapping.ok()) << mapping.status();
+  EXPECT_EQ(mapping->bytes()[memory->bytes() - 1], std::byte{0});
+  memory->data()[memory->bytes() - 1] = std::byte{42};
+  EXPECT_EQ(mapping->bytes()[memory->bytes() - 1], std::byte{42});
+  EXPECT_EQ(mmap(nullptr, memory->bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, memory->fd(), 0), MAP_FAILED);
+  EXPECT_EQ(fallocate(memory->fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, SharedMemory::kHugePageBytes), -1);
+}
+
+TEST(SharedMemoryTest, MoreHugePagesThanThereAreIsAnErrorNotASignal) {
+  const auto memory = SharedMemory::Create(uint64_t{1} << 44, "too much", PageKind::kHuge);
+  EXPECT_TRUE(absl::IsResourceExhausted(memory.status())) << memory.status();
+}
+
 TEST(SharedMemoryTest, RefusesNoBytes) {
   EXPECT_EQ(SharedMemory::Create(0, "none").status().code(), absl::StatusCode::kInvalidArgument);
 }
