@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Row R13: etcd fails in three ways, and clients do not notice."""
+from children import Trouble
+from rows_kill import begin, finish
+
+REJOIN_S = 10
+LEASE_S = 10
+DOWN_S = {False: LEASE_S + 3, True: 3600}  # of all members: at least until every lease would have ended
+
+
+def in_touch(world):
+    """Whether every node says that it hears etcd, and all see all."""
+    for status in world.statuses().values():
+        if not status["reachable"] or ": ok" not in status["membership_source"]:
+            return False
+        if status["members"] != {name: "serving" for name in world.running()}:
+            return False
+    return True
+
+
+def all_down(row, world):
+    for member in world.etcd.values():
+        member.kill()
+    world.pause(DOWN_S[row.settings.long])
+    for member in world.etcd.values():
+        member.start()
+    return "all members killed"
+
+
+def leader_stopped(row, world):
+    leader = world.etcd_leader()
+    world.etcd[leader].pause()
+    world.wait(lambda: world.etcd_leader() not in (None, leader), LEASE_S, "another leader")
+    world.pause(LEASE_S)
+    world.etcd[leader].resume()
+    return f"leader {leader} stopped"
+
+
+def disk_full(row, world):
+    taken = sum(member.fill_disk() for member in world.etcd.values())
+    world.pause(LEASE_S)
+    for member in world.etcd.values():
+        member.free_disk()
+        if member.process.poll() is not None:  # it ends itself when it cannot write
+            member.running = False
+            member.start()
+    return f"disks full (the last {taken / 1e6:.0f} MB taken)"
+
+
+def r13(row):
+    """All down; the leader stopped; no room on its disks."""
+    if row.settings.members == "static":
+        raise Trouble("this build's kvasird knows no --members etcd:URL: nothing to test")
+    world = begin(row, etcd_members=3, etcd_disks=True)
+    for cycle in row.cycles(30):
+        for member in world.etcd.values():
+            member.dies = cycle % 3 == 2
+        row.mark()
+        what = (all_down, leader_stopped, disk_full)[cycle % 3](row, world)
+        took = world.wait(lambda: in_touch(world), 60, "every node to be in touch with etcd again")
+        row.time("rejoin_s", took, REJOIN_S)
+        world.settle("etcd came back")
+        figures = row.mark()
+        row.hold("failed_gets_and_puts", max(figures["errors"] + figures["missed"], row.found.get("failed_gets_and_puts", 0)), most=0)
+        row.tell(f"{what}: {figures['reads']} reads, {figures['pushes']} pushes, {figures['errors']} errors, {figures['missed']} blocks "
+                 f"missed; rejoined {took:.1f} s after")
+    finish(row)
