@@ -39,12 +39,14 @@ SEED = 20261121
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="./run cluster", description="What happens to clients of a cluster when the world happens to it.",
+    parser = argparse.ArgumentParser(prog="./run cluster",
+                                     description="What happens to clients of a cluster when the world happens to it.",
                                      epilog="rows: " + "; ".join(f"{goal} {what}" for goal, (what, _) in ROWS.items()))
     parser.add_argument("--build", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("rows", nargs="*", metavar="ROW", help="default: all")
-    parser.add_argument("--long", action="store_true", help="the full counts of cycles (hours), and times are held to their limits")
-    parser.add_argument("--seed", type=int, default=SEED, metavar="N", help="victims, prompts and bytes follow from it; default %(default)s")
+    parser.add_argument("--long", action="store_true", help="the full counts of cycles (hours); times are held to their limits")
+    parser.add_argument("--seed", type=int, default=SEED, metavar="N",
+                        help="victims, prompts and bytes follow from it; default %(default)s")
     parser.add_argument("--cycles", type=int, metavar="N", help="of each row, instead of 3 or the full count")
     parser.add_argument("--members", choices=("static", "etcd"), help="default: etcd where kvasird knows it")
     parser.add_argument("--keep", action="store_true", help="keep the logs of rows that are ok, too")

@@ -64,7 +64,12 @@ Json ToJson(Figures figures) {
           {"errors", figures.errors},
           {"given_up", figures.given_up},
           {"statuses", figures.statuses},
-          {"read_ms", {{"count", read.count}, {"p50", read.p50_ms}, {"p99", read.p99_ms}, {"p999", read.p999_ms}, {"max", read.max_ms}}},
+          {"read_ms",
+           {{"count", read.count},
+            {"p50", read.p50_ms},
+            {"p99", read.p99_ms},
+            {"p999", read.p999_ms},
+            {"max", read.max_ms}}},
           {"longest_outage_ms", figures.longest_outage_us / 1000.0},
           {"examples", figures.examples}};
 }
@@ -102,12 +107,14 @@ absl::StatusOr<Json> Commands::Dispatch(const std::string& what, const Json& com
   if (what == "plant") return Plant(command);
   if (what == "owners") return Owners(command);
   if (what == "copies") {
-    return CopiesOf(load_->options().shape, load_->ledger().AckedBlocks(), load_->run_blocks(), command.value("wanted", 2u),
-                    command.at("nodes"), SecondsOf(command, 20));
+    return CopiesOf(load_->options().shape, load_->ledger().AckedBlocks(), load_->run_blocks(),
+                    command.value("wanted", 2u), command.at("nodes"), SecondsOf(command, 20));
   }
   if (what == "herd") {
-    return RunHerd(load_->options(), {.prompt = command.at("prompt"), .clients = command.at("clients"),
-                                      .sessions = command.at("sessions"), .push = command.at("push")});
+    return RunHerd(load_->options(), {.prompt = command.at("prompt"),
+                                      .clients = command.at("clients"),
+                                      .sessions = command.at("sessions"),
+                                      .push = command.at("push")});
   }
   return absl::InvalidArgumentError(absl::StrCat("there is no command ", what));
 }
@@ -117,18 +124,24 @@ absl::StatusOr<Json> Commands::Open(const Json& command) {
   auto load = Load::Open(OptionsOf(command));
   if (!load.ok()) return load.status();
   load_ = *std::move(load);
-  return Json{{"block_bytes", load_->options().shape.block_bytes()}, {"run_blocks", load_->run_blocks()}, {"wire", kWireVersion}};
+  return Json{{"block_bytes", load_->options().shape.block_bytes()},
+              {"run_blocks", load_->run_blocks()},
+              {"wire", kWireVersion}};
 }
 
 absl::StatusOr<Json> Commands::Await(const Json& command) {
-  const Ledger::Progress progress{.reads = command.value("reads", uint64_t{0}), .acked = command.value("acked", uint64_t{0}),
+  const Ledger::Progress progress{.reads = command.value("reads", uint64_t{0}),
+                                  .acked = command.value("acked", uint64_t{0}),
                                   .sweep = command.value("sweep", false)};
   return Json{{"reached", load_->ledger().Await(progress, SecondsOf(command, 30))}};
 }
 
 absl::StatusOr<Json> Commands::Verify(const Json& command) {
   const Verdict verdict = load_->Verify(SecondsOf(command, 5));
-  return Json{{"checked", verdict.checked}, {"held", verdict.held}, {"lost", verdict.lost}, {"wrong", verdict.wrong},
+  return Json{{"checked", verdict.checked},
+              {"held", verdict.held},
+              {"lost", verdict.lost},
+              {"wrong", verdict.wrong},
               {"examples", verdict.examples}};
 }
 

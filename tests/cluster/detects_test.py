@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Goal: cluster_load sees what it is there to see. Method: real nodes on loopback, so that no root is needed; a wrong bit and an ack
-of nothing are planted, and everything is really lost. Usage: detects_test.py BUILD."""
+"""Goal: cluster_load sees what it is there to see. Method: real nodes on loopback, so that no root is needed; a wrong bit and
+an ack of nothing are planted, and everything is really lost. Usage: detects_test.py BUILD."""
 import contextlib
 import json
 import os

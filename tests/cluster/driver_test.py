@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Goal: what the driver reads and judges, it reads and judges right. Method: its pure parts, without root and without processes."""
+"""Goal: what the driver reads and judges, it reads and judges right. Method: its pure parts, without root or processes."""
 import json
 import pathlib
 import sys
@@ -52,7 +52,8 @@ class Arguments(unittest.TestCase):
 class Names(unittest.TestCase):
     def test_only_our_namespaces_and_mounts_are_swept(self):
         self.assertEqual(network.ours("kvt-n1 (id: 3)\nother\nkvt-hub\nmy-kvt-x (id: 0)\n"), ["kvt-n1", "kvt-hub"])
-        table = "tmpfs /tmp tmpfs rw 0 0\nkvt-disk /a/e1.etcd tmpfs rw 0 0\n\nkvt-disk /a/e1.etcd/b tmpfs rw 0 0\nx /kvt-disk tmpfs rw 0 0\n"
+        table = ("tmpfs /tmp tmpfs rw 0 0\nkvt-disk /a/e1.etcd tmpfs rw 0 0\n\n"
+                 "kvt-disk /a/e1.etcd/b tmpfs rw 0 0\nx /kvt-disk tmpfs rw 0 0\n")
         self.assertEqual(network.mounts_of_ours(table), ["/a/e1.etcd/b", "/a/e1.etcd"])
 
     def test_addresses_do_not_meet(self):

@@ -87,7 +87,8 @@ absl::StatusOr<nlohmann::json> RunHerd(const LoadOptions& load, const HerdOption
       request.cache = &mine.cache();
       request.pages = mine.table();
       request.view = prompt.view.spec;
-      session.Push(std::move(request), [&returns](const PushResult& result) { returns.Add(result.status, result.existed > 0); });
+      session.Push(std::move(request),
+                   [&returns](const PushResult& result) { returns.Add(result.status, result.existed > 0); });
     } else {
       FetchRequest request;
       request.chain = &prompt.chain;
@@ -99,11 +100,12 @@ absl::StatusOr<nlohmann::json> RunHerd(const LoadOptions& load, const HerdOption
     }
   }
   returns.WaitFor(herd.clients);
-  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin).count();
+  const auto ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin).count();
   nlohmann::json out = returns.ToJson();
   uint64_t wrong = 0;
-  // A fetch that was not ok left its pages poisoned or half written: only whole ones are judged, and they are the ok ones
-  // unless something is wrong, which is what is counted.
+  // A fetch that was not ok left its pages poisoned or half written: only whole ones are judged, and they are the ok
+  // ones unless something is wrong, which is what is counted.
   if (!herd.push) {
     uint64_t right = 0;
     for (const PromptPages& page : pages) right += page.FirstWrong(prompt.chain, 0, prompt.view).empty() ? 1 : 0;

@@ -10,7 +10,7 @@
 namespace kvasir::cluster {
 
 struct HerdOptions {
-  uint32_t prompt = 0;     ///< its first block
+  uint32_t prompt = 0;  ///< its first block
   uint32_t clients = 10'000;
   uint32_t sessions = 32;  ///< that the clients share
   bool push = false;       ///< else fetch

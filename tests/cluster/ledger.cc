@@ -70,7 +70,8 @@ void Ledger::Attempted(const Attempt& attempt) {
     f.wrong += attempt.wrong.size();
     if (missed > 0) ++f.statuses[absl::StrCat("fetch ", absl::StatusCodeToString(attempt.status.code()))];
   });
-  for (const std::string& where : attempt.wrong) Example(absl::StrCat("WRONG BYTES in prompt ", attempt.prompt, ": ", where));
+  for (const std::string& where : attempt.wrong)
+    Example(absl::StrCat("WRONG BYTES in prompt ", attempt.prompt, ": ", where));
   if (missed == 0 || attempt.again) return;
   Example(absl::StrCat("fetch of prompt ", attempt.prompt, " got ", attempt.got, " of ", attempt.expected,
                        " acked blocks: ", attempt.status.ToString()));
@@ -81,7 +82,8 @@ void Ledger::ReadEnded(uint32_t prompt, Instant begin, Instant end, bool satisfi
   MutexLock lock(mutex_);
   Both([&](Figures& f) {
     ++f.reads;
-    if (f.read_us.size() < Figures::kSamplesMax) f.read_us.push_back(static_cast<uint32_t>(std::min<uint64_t>(us, ~0u)));
+    if (f.read_us.size() < Figures::kSamplesMax)
+      f.read_us.push_back(static_cast<uint32_t>(std::min<uint64_t>(us, ~0u)));
     if (failed_first || !satisfied) f.longest_outage_us = std::max(f.longest_outage_us, us);
     if (satisfied) return;
     ++f.given_up;
@@ -140,7 +142,8 @@ Figures Ledger::Total() const {
 }
 
 bool Ledger::Reached(const Progress& progress) const {
-  return since_mark_.reads >= progress.reads && since_mark_.acked >= progress.acked && (!progress.sweep || unswept_.empty());
+  return since_mark_.reads >= progress.reads && since_mark_.acked >= progress.acked &&
+         (!progress.sweep || unswept_.empty());
 }
 
 bool Ledger::Await(const Progress& progress, Duration patience) {

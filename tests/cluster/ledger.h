@@ -41,20 +41,20 @@ struct Figures {
   uint64_t reads = 0, attempts = 0;             ///< a read is as many fetches as it takes to get what was acked
   uint64_t hits = 0, missed = 0, fetched = 0;   ///< blocks
   uint64_t wrong = 0, errors = 0, given_up = 0;
-  std::map<std::string, uint64_t> statuses;     ///< "push Unavailable", "fetch NotFound": those that were not ok
+  std::map<std::string, uint64_t> statuses;  ///< "push Unavailable", "fetch NotFound": those that were not ok
   std::vector<uint32_t> read_us;
-  uint64_t longest_outage_us = 0;               ///< longest read that failed at first
-  std::vector<std::string> examples;            ///< of what went wrong, the first few
+  uint64_t longest_outage_us = 0;     ///< longest read that failed at first
+  std::vector<std::string> examples;  ///< of what went wrong, the first few
 };
 
 /// One fetch of a prompt's leading blocks.
 struct Attempt {
   uint32_t prompt = 0;
-  uint32_t expected = 0;            ///< leading blocks acked when it began
+  uint32_t expected = 0;  ///< leading blocks acked when it began
   uint32_t got = 0;
   absl::Status status;
-  std::vector<std::string> wrong;   ///< where, one a wrong block
-  bool again = false;               ///< of a read whose first attempt fell short: counted, but no example
+  std::vector<std::string> wrong;  ///< where, one a wrong block
+  bool again = false;              ///< of a read whose first attempt fell short: counted, but no example
 };
 
 /// Any thread.
@@ -73,7 +73,8 @@ class Ledger {
   uint32_t AckedPrefix(uint32_t prompt) const;
   /// All acked blocks of all prompts: level by block, by prompt.
   std::map<uint32_t, std::map<uint32_t, Level>> AckedBlocks() const;
-  /// A prompt to read: one that nobody has read since Mark, or (odd `random`, or none left) any. False: nothing is acked.
+  /// A prompt to read: one that nobody has read since Mark, or (odd `random`, or none left) any. False: nothing is
+  /// acked.
   bool Choose(uint64_t random, uint32_t* prompt);
 
   /// Begins a new stretch at `now`; answers the one that ends.
@@ -82,7 +83,7 @@ class Ledger {
   /// What must have happened since Mark.
   struct Progress {
     uint64_t reads = 0, acked = 0;
-    bool sweep = false;             ///< every prompt known at Mark was read wholly by a read that began after it
+    bool sweep = false;  ///< every prompt known at Mark was read wholly by a read that began after it
   };
   /// True when it has happened; false when `patience` ended first.
   bool Await(const Progress& progress, Duration patience);
@@ -90,7 +91,7 @@ class Ledger {
  private:
   struct Entry {
     std::map<uint32_t, Level> acked;
-    bool given_up = false;          // not chosen any more, so that one lost prompt does not stop all readers
+    bool given_up = false;  // not chosen any more, so that one lost prompt does not stop all readers
   };
   void Both(auto change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     change(total_);
@@ -103,7 +104,7 @@ class Ledger {
   mutable Mutex mutex_;
   CondVar changed_;
   std::map<uint32_t, Entry> prompts_ ABSL_GUARDED_BY(mutex_);
-  std::vector<uint32_t> readable_ ABSL_GUARDED_BY(mutex_);    // prompts whose first block is acked
+  std::vector<uint32_t> readable_ ABSL_GUARDED_BY(mutex_);  // prompts whose first block is acked
   std::set<uint32_t> unswept_ ABSL_GUARDED_BY(mutex_);
   uint32_t sweep_at_ ABSL_GUARDED_BY(mutex_) = 0;
   Instant marked_ ABSL_GUARDED_BY(mutex_){};

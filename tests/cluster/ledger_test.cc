@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: nothing that a client should not see passes the ledger uncounted, and nothing harmless is counted against the store.
-// Method: each kind of event, alone.
+// Goal: nothing that a client should not see passes the ledger uncounted, and nothing harmless is counted against the
+// store. Method: each kind of event, alone.
 #include "tests/cluster/ledger.h"
 
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <utility>
 
 namespace kvasir::cluster {
 namespace {
 
+Attempt Got(uint32_t prompt, uint32_t expected, uint32_t got, absl::Status status,
+            std::vector<std::string> wrong = {}) {
+  return {prompt, expected, got, std::move(status), std::move(wrong), false};
+}
 constexpr Instant At(int ms) { return Instant{} + std::chrono::milliseconds(ms); }
 
 TEST(Ledger, AckedBlocksMustBeFound) {
@@ -38,28 +43,33 @@ TEST(Ledger, AFailedPushIsAnErrorAndNoPromise) {
 
 TEST(Ledger, WhatFallsShortIsAMissAndForAnyCauseButAbsenceAnError) {
   Ledger ledger(8);
-  ledger.Attempted({.prompt = 0, .expected = 5, .got = 5, .status = absl::OkStatus(), .wrong = {}, .again = false});
-  ledger.Attempted({.prompt = 0, .expected = 5, .got = 8, .status = absl::OkStatus(), .wrong = {}, .again = false});
-  ledger.Attempted({.prompt = 0, .expected = 5, .got = 6, .status = absl::NotFoundError("the rest"), .wrong = {}, .again = false});
+  ledger.Attempted(Got(0, 5, 5, absl::OkStatus()));
+  ledger.Attempted(Got(0, 5, 8, absl::OkStatus()));
+  ledger.Attempted(Got(0, 5, 6, absl::NotFoundError("the rest")));
   EXPECT_EQ(ledger.Total().missed, 0u);
   EXPECT_EQ(ledger.Total().hits, 15u);
-  ledger.Attempted({.prompt = 0, .expected = 5, .got = 3, .status = absl::NotFoundError("not stored"), .wrong = {}, .again = false});
+  ledger.Attempted(Got(0, 5, 3, absl::NotFoundError("not stored")));
   EXPECT_EQ(ledger.Total().missed, 2u);
   EXPECT_EQ(ledger.Total().errors, 0u);
-  ledger.Attempted({.prompt = 0, .expected = 5, .got = 0, .status = absl::DeadlineExceededError("late"), .wrong = {}, .again = false});
+  ledger.Attempted(Got(0, 5, 0, absl::DeadlineExceededError("late")));
   EXPECT_EQ(ledger.Total().missed, 7u);
   EXPECT_EQ(ledger.Total().errors, 1u);
   EXPECT_EQ(ledger.Total().statuses.at("fetch DEADLINE_EXCEEDED"), 1u);
-  ledger.Attempted({.prompt = 0, .expected = 0, .got = 0, .status = absl::UnavailableError("nobody"), .wrong = {}, .again = false});
+  ledger.Attempted(Got(0, 0, 0, absl::UnavailableError("nobody")));
   EXPECT_EQ(ledger.Total().errors, 1u) << "nothing was promised";
 }
 
 TEST(Ledger, EachWrongBlockIsCountedAndShown) {
   Ledger ledger(8);
-  ledger.Attempted({.prompt = 4, .expected = 2, .got = 2, .status = absl::OkStatus(), .wrong = {"block 0 ...", "block 1 ..."}, .again = false});
+  ledger.Attempted(Got(4, 2, 2, absl::OkStatus(), {"block 0 ...", "block 1 ..."}));
   EXPECT_EQ(ledger.Total().wrong, 2u);
   ASSERT_EQ(ledger.Total().examples.size(), 2u);
   EXPECT_EQ(ledger.Total().examples[0], "WRONG BYTES in prompt 4: block 0 ...");
+  Attempt again = Got(4, 2, 1, absl::NotFoundError(""));
+  again.again = true;
+  ledger.Attempted(again);
+  EXPECT_EQ(ledger.Total().missed, 1u);
+  EXPECT_EQ(ledger.Total().examples.size(), 2u) << "a retry that fails like the first attempt says nothing new";
 }
 
 TEST(Ledger, OutagesAreTheReadsThatFailedAtFirst) {
@@ -103,7 +113,7 @@ TEST(Ledger, ASweepIsEveryPromptReadByAReadBegunAfterTheMark) {
 
 TEST(Ledger, AStretchBeginsEmpty) {
   Ledger ledger(1);
-  ledger.Attempted({.prompt = 0, .expected = 1, .got = 0, .status = absl::NotFoundError(""), .wrong = {}, .again = false});
+  ledger.Attempted(Got(0, 1, 0, absl::NotFoundError("")));
   EXPECT_EQ(ledger.Mark(At(1)).missed, 1u);
   EXPECT_EQ(ledger.Mark(At(2)).missed, 0u);
   EXPECT_EQ(ledger.Total().missed, 1u);

@@ -12,8 +12,8 @@ namespace kvasir::cluster {
 namespace {
 
 constexpr size_t kReaderSessions = 2;
-constexpr Duration kRetryPause = std::chrono::milliseconds(10);   ///< of a read that fell short
-constexpr Duration kNothingYet = std::chrono::milliseconds(20);   ///< before a reader looks again for something acked
+constexpr Duration kRetryPause = std::chrono::milliseconds(10);  ///< of a read that fell short
+constexpr Duration kNothingYet = std::chrono::milliseconds(20);  ///< before a reader looks again for something acked
 /// A Session answers within its own deadlines; one that does not is broken, and pages lent to it cannot be taken back.
 constexpr Duration kCallbackPatience = std::chrono::seconds(60);
 
@@ -23,7 +23,9 @@ T TakeInTime(std::future<T> future, const char* what) {
   return future.get();
 }
 
-Duration PeriodOf(double per_s) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(1 / per_s)); }
+Duration PeriodOf(double per_s) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(1 / per_s));
+}
 
 }  // namespace
 
@@ -46,14 +48,17 @@ bool StopSignal::WaitUntil(Instant until) {
 }
 
 Load::Load(LoadOptions options)
-    : options_(std::move(options)), ledger_(options_.shape.blocks), next_prompt_(options_.first_prompt),
+    : options_(std::move(options)),
+      ledger_(options_.shape.blocks),
+      next_prompt_(options_.first_prompt),
       began_(std::chrono::steady_clock::now()) {}
 
 absl::StatusOr<std::unique_ptr<Load>> Load::Open(LoadOptions options) {
   std::unique_ptr<Load> load(new Load(std::move(options)));
   if (!load->options_.log.empty()) {
     load->log_ = std::fopen(load->options_.log.c_str(), "a");
-    if (load->log_ == nullptr) return absl::InvalidArgumentError(absl::StrCat(load->options_.log, " cannot be written"));
+    if (load->log_ == nullptr)
+      return absl::InvalidArgumentError(absl::StrCat(load->options_.log, " cannot be written"));
   }
   for (auto [session, ack] : {std::pair{&load->writer_, Ack::kVolatile}, {&load->durable_writer_, Ack::kDurable}}) {
     auto opened = load->OpenSession(ack);
@@ -95,7 +100,8 @@ Level Load::LevelOf(uint32_t prompt) const {
 
 void Load::LogAck(uint32_t prompt, uint32_t block, Level level) {
   if (log_ == nullptr) return;
-  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began_).count();
+  const auto ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began_).count();
   MutexLock lock(log_mutex_);
   std::fprintf(log_, "{\"prompt\":%u,\"block\":%u,\"level\":\"%s\",\"ms\":%lld}\n", prompt, block, Name(level),
                static_cast<long long>(ms));
@@ -115,7 +121,8 @@ void Load::PushPrompt(uint32_t number, PromptPages& pages) {
     request.cache = &pages.cache();
     request.pages = pages.table();
     request.view = prompt.view.spec;
-    WriterOf(number).Push(std::move(request), [&done, block](PushResult result) { done[block].set_value(std::move(result)); });
+    WriterOf(number).Push(std::move(request),
+                          [&done, block](PushResult result) { done[block].set_value(std::move(result)); });
   }
   for (uint32_t block = 0; block < prompt.chain.size(); ++block) {
     const PushResult result = TakeInTime(done[block].get_future(), "a push answers within its deadline");
@@ -182,7 +189,8 @@ void Load::Read(uint64_t salt) {
   }
 }
 
-FetchResult Load::FetchBlocks(const Prompt& prompt, uint32_t first, uint32_t blocks, Session& session, PromptPages& pages) const {
+FetchResult Load::FetchBlocks(const Prompt& prompt, uint32_t first, uint32_t blocks, Session& session,
+                              PromptPages& pages) const {
   pages.Poison();
   FetchRequest request;
   request.chain = &prompt.chain;
@@ -196,7 +204,8 @@ FetchResult Load::FetchBlocks(const Prompt& prompt, uint32_t first, uint32_t blo
   return TakeInTime(done.get_future(), "a fetch answers within its deadline");
 }
 
-std::vector<std::string> Load::WrongBlocks(const Prompt& prompt, uint32_t first, uint32_t blocks, const PromptPages& pages) const {
+std::vector<std::string> Load::WrongBlocks(const Prompt& prompt, uint32_t first, uint32_t blocks,
+                                           const PromptPages& pages) const {
   std::vector<std::string> wrong;
   for (uint32_t block = first; block < first + blocks; ++block) {
     std::string where = pages.FirstWrong(prompt.chain, block, prompt.view);
@@ -205,8 +214,8 @@ std::vector<std::string> Load::WrongBlocks(const Prompt& prompt, uint32_t first,
   return wrong;
 }
 
-/// Until all is there that was acked when it began. One read in four asks for the whole prompt, acked or not: what comes
-/// must be right all the same.
+/// Until all is there that was acked when it began. One read in four asks for the whole prompt, acked or not: what
+/// comes must be right all the same.
 void Load::ReadPrompt(uint32_t number, Session& session, PromptPages& pages, uint64_t random) {
   const Prompt prompt = MakePrompt(options_.shape, number);
   const uint32_t expected = ledger_.AckedPrefix(number);
@@ -214,7 +223,8 @@ void Load::ReadPrompt(uint32_t number, Session& session, PromptPages& pages, uin
   const Instant begin = std::chrono::steady_clock::now();
   for (bool failed = false;; failed = true) {
     const FetchResult result = FetchBlocks(prompt, 0, asked, session, pages);
-    ledger_.Attempted({number, expected, result.blocks, result.status, WrongBlocks(prompt, 0, result.blocks, pages), failed});
+    ledger_.Attempted(
+        {number, expected, result.blocks, result.status, WrongBlocks(prompt, 0, result.blocks, pages), failed});
     const Instant now = std::chrono::steady_clock::now();
     const bool satisfied = result.blocks >= expected;
     if (satisfied || now - begin >= options_.give_up) return ledger_.ReadEnded(number, begin, now, satisfied, failed);

@@ -22,17 +22,17 @@ namespace kvasir::cluster {
 
 struct LoadOptions {
   PromptShape shape;
-  std::vector<std::string> nodes;                ///< control addresses
+  std::vector<std::string> nodes;  ///< control addresses
   std::vector<std::string> transports = {"tcp"};
   uint32_t replicas = 2;
-  uint32_t durable_every = 4;                    ///< one prompt in so many is pushed DURABLE, too; 0 = none
-  uint32_t first_prompt = 0;                     ///< two processes write different ones
-  uint32_t prompts_max = 4000;                   ///< writers stop there
-  uint32_t readers = 3, writers = 1;             ///< threads
-  double reads_per_s = 40;                       ///< of one reader, when the store keeps up
-  double prompts_per_s = 2;                      ///< of one writer
-  Duration give_up = std::chrono::seconds(15);   ///< of one read
-  std::string log;                               ///< file: one JSON line an acked block; "" = none
+  uint32_t durable_every = 4;                   ///< one prompt in so many is pushed DURABLE, too; 0 = none
+  uint32_t first_prompt = 0;                    ///< two processes write different ones
+  uint32_t prompts_max = 4000;                  ///< writers stop there
+  uint32_t readers = 3, writers = 1;            ///< threads
+  double reads_per_s = 40;                      ///< of one reader, when the store keeps up
+  double prompts_per_s = 2;                     ///< of one writer
+  Duration give_up = std::chrono::seconds(15);  ///< of one read
+  std::string log;                              ///< file: one JSON line an acked block; "" = none
 };
 
 /// Waits that Stop ends.
@@ -51,9 +51,9 @@ class StopSignal {
 };
 
 struct Verdict {
-  uint64_t checked = 0, held = 0, lost = 0;      ///< blocks
+  uint64_t checked = 0, held = 0, lost = 0;  ///< blocks
   uint64_t wrong = 0;
-  std::vector<std::string> examples;             ///< of lost blocks
+  std::vector<std::string> examples;  ///< of lost blocks
 };
 
 class Load {
@@ -61,7 +61,8 @@ class Load {
   static absl::StatusOr<std::unique_ptr<Load>> Open(LoadOptions options);
   ~Load();
 
-  /// Pushes `prompts` more prompts with `threads` threads. Every block is in the ledger afterwards, as acked or as failed.
+  /// Pushes `prompts` more prompts with `threads` threads. Every block is in the ledger afterwards, as acked or as
+  /// failed.
   void Prefill(uint32_t prompts, uint32_t threads);
   void Start();
   void Stop();
@@ -89,8 +90,10 @@ class Load {
   void Write(uint64_t salt);
   void Read(uint64_t salt);
   void ReadPrompt(uint32_t number, Session& session, PromptPages& pages, uint64_t random);
-  FetchResult FetchBlocks(const Prompt& prompt, uint32_t first, uint32_t blocks, Session& session, PromptPages& pages) const;
-  std::vector<std::string> WrongBlocks(const Prompt& prompt, uint32_t first, uint32_t blocks, const PromptPages& pages) const;
+  FetchResult FetchBlocks(const Prompt& prompt, uint32_t first, uint32_t blocks, Session& session,
+                          PromptPages& pages) const;
+  std::vector<std::string> WrongBlocks(const Prompt& prompt, uint32_t first, uint32_t blocks,
+                                       const PromptPages& pages) const;
   struct Pass;
   void VerifyPrompt(uint32_t number, Pass& pass, Session& session, PromptPages& pages);
 

@@ -97,8 +97,8 @@ Verdict Load::Verify(Duration patience) {
     verdict.lost += blocks.size();
     for (const auto& [block, level] : blocks) {
       if (verdict.examples.size() == kLostExamplesMax) break;
-      verdict.examples.push_back(absl::StrCat("LOST: prompt ", prompt, " block ", block, " acked ", Name(level), ", key ",
-                                              ToHex(MakePrompt(options_.shape, prompt).chain[block]), ": ",
+      verdict.examples.push_back(absl::StrCat("LOST: prompt ", prompt, " block ", block, " acked ", Name(level),
+                                              ", key ", ToHex(MakePrompt(options_.shape, prompt).chain[block]), ": ",
                                               pass.why[{prompt, block}].ToString()));
     }
   }
@@ -107,7 +107,8 @@ Verdict Load::Verify(Duration patience) {
 
 absl::Status Load::PlantWrong() {
   uint32_t number = next_prompt_++;
-  while (MakePrompt(options_.shape, number).view.spec != MakePrompt(options_.shape, 0).view.spec) number = next_prompt_++;
+  while (MakePrompt(options_.shape, number).view.spec != MakePrompt(options_.shape, 0).view.spec)
+    number = next_prompt_++;
   PromptPages pages(options_.shape);
   const Prompt prompt = MakePrompt(options_.shape, number);
   // Its own half: the shared one may be in the store already, and right.

@@ -59,8 +59,8 @@ def why_not():
     try:
         call("ip", "netns", "add", probe)
         call("ip", "-n", probe, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
-        call("ip", "netns", "exec", probe, "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", "1gbit", "burst", "1mb",
-             "latency", "50ms")
+        call("ip", "netns", "exec", probe, "tc", "qdisc", "replace", "dev", "eth0", "root",
+             "tbf", "rate", "1gbit", "burst", "1mb", "latency", "50ms")
         iptables(probe, "-A", "INPUT", "-s", SUBNET + "1", "-j", "DROP")
     except Trouble as trouble:
         return f"this machine cannot make the network: {trouble}"

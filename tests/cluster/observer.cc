@@ -37,8 +37,8 @@ class Coming {
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 Json ToJson(const MoveStatus& move) {
-  return {{"runs_done", move.runs_done},   {"runs_total", move.runs_total}, {"bytes_done", move.bytes_done},
-          {"bytes_total", move.bytes_total}, {"epoch", move.epoch},         {"settled", move.settled}};
+  return {{"runs_done", move.runs_done},     {"runs_total", move.runs_total}, {"bytes_done", move.bytes_done},
+          {"bytes_total", move.bytes_total}, {"epoch", move.epoch},           {"settled", move.settled}};
 }
 
 Json ToJson(const NodeStatus& s) {
@@ -127,8 +127,11 @@ Json CopiesOf(const PromptShape& shape, const std::map<uint32_t, std::map<uint32
               uint32_t wanted, const std::vector<std::string>& addresses, Duration patience) {
   const Instant until = std::chrono::steady_clock::now() + patience;
   Holders holders;
-  Json out = {{"copies", Json::object()}, {"nodes", Json::object()}, {"run_copies", Json::object()},
-              {"short", Json::array()},   {"unreachable", Json::array()}};
+  Json out = {{"copies", Json::object()},
+              {"nodes", Json::object()},
+              {"run_copies", Json::object()},
+              {"short", Json::array()},
+              {"unreachable", Json::array()}};
   for (const std::string& address : addresses) {
     std::string id;
     const absl::Status status = AddHolders(address, until, holders, &id);
@@ -177,7 +180,10 @@ Json HelloTo(const PromptShape& shape, const std::string& address, Duration pati
   store->Hello(std::move(hello), patience, coming.Take());
   const absl::StatusOr<HelloReply> reply = coming.Wait(std::chrono::steady_clock::now() + patience);
   if (!reply.ok()) return {{"cause", reply.status().ToString()}, {"wire_here", kWireVersion}};
-  return {{"wire", reply->wire}, {"version", reply->server_version}, {"node_id", reply->node_id}, {"wire_here", kWireVersion}};
+  return {{"wire", reply->wire},
+          {"version", reply->server_version},
+          {"node_id", reply->node_id},
+          {"wire_here", kWireVersion}};
 }
 
 }  // namespace kvasir::cluster

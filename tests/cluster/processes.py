@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes of a cluster, each on a host of its own: nodes, etcd members, and the clients' load."""
+import base64
 import contextlib
 import http.client
 import json
@@ -15,15 +16,14 @@ STOP_S = 60      # an orderly end, the grace included
 ANSWER_S = 10    # of the load, beyond what the command itself may take
 ASK_ETCD_S = 2
 CONTROL_PORT, ETCD_PORT, ETCD_PEER_PORT = 7070, 2379, 2380
-ETCD_WAL_BYTES = 64_000_000  # preallocated, twice: the segment in use and the next
 
 
 class Process:
-    """One program on one host, with its log. `running` is what the test wants; died() is what is."""
+    """One program on one host, with its log. `running` is what the test wants; died() is what is, unless it `may_end`."""
 
     def __init__(self, network, name, log):
         self.network, self.name, self.log = network, name, log
-        self.process, self.running, self.paused = None, False, False
+        self.process, self.running, self.paused, self.may_end = None, False, False, False
 
     def spawn(self, words, **pipes):
         with open(self.log, "ab") as log:
@@ -33,7 +33,7 @@ class Process:
 
     def died(self):
         """Why it is not running although it should be, or ""."""
-        if not self.running or self.process.poll() is None:
+        if not self.running or self.may_end or self.process.poll() is None:
             return ""
         return f"{self.name} ended by itself with {self.process.returncode}. The end of its log, {self.log}:\n{tail(self.log)}"
 
@@ -88,7 +88,8 @@ class Node(Process):
         try:
             return self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            raise Trouble(f"node {self.name} has not ended {STOP_S} s after SIGTERM. The end of its log:\n{tail(self.log)}") from None
+            raise Trouble(f"node {self.name} has not ended {STOP_S} s after SIGTERM. The end of its log:\n"
+                          f"{tail(self.log)}") from None
 
 
 class EtcdMember(Process):
@@ -108,32 +109,38 @@ class EtcdMember(Process):
         cluster = ",".join(f"{name}=http://{address}:{ETCD_PEER_PORT}" for name, address in self.peers.items())
         self.spawn(["etcd", "--name", self.name, "--data-dir", self.data / "data", "--listen-client-urls", self.url,
                     "--advertise-client-urls", self.url, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-                    "--initial-cluster", cluster, "--initial-cluster-state", "new", "--logger", "zap", "--log-level", "warn"])
+                    "--initial-cluster", cluster, "--initial-cluster-state", "new", "--logger", "zap", "--log-level", "error"])
 
-    def status(self, host):
-        """As its gateway says, asked from another host; None when it does not answer."""
+    def ask(self, host, path, question):
+        """An answer of its gateway, asked from another host; None when there is none."""
         try:
             with contextlib.closing(self.network.connect(host, (self.address, ETCD_PORT), ASK_ETCD_S)) as sock:
                 connection = http.client.HTTPConnection(self.address, ETCD_PORT, timeout=ASK_ETCD_S)
                 connection.sock = sock
                 sock.settimeout(ASK_ETCD_S)
-                connection.request("POST", "/v3/maintenance/status", "{}")
-                return json.loads(connection.getresponse().read())
+                connection.request("POST", path, json.dumps(question))
+                answer = connection.getresponse()
+                return json.loads(answer.read()) if answer.status == 200 else None
         except (OSError, http.client.HTTPException, ValueError):
             return None
 
+    def status(self, host):
+        return self.ask(host, "/v3/maintenance/status", {})
+
+    def put(self, host, key, value):
+        """Whether it took the value."""
+        text = [base64.b64encode(part).decode() for part in (key, value)]
+        return self.ask(host, "/v3/kv/put", {"key": text[0], "value": text[1]}) is not None
+
     def fill_disk(self):
-        """Takes all that is left of its disk. Bytes taken."""
-        taken = 0
-        with open(self.data / "filler", "ab", buffering=0) as filler:
-            for size in (1 << 20, 4096):
-                with contextlib.suppress(OSError):
-                    while True:
-                        taken += filler.write(b"\0" * size)
-        return taken
+        """Nothing more fits on its disk. Bytes that are on it."""
+        disk = os.statvfs(self.data)
+        used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+        subprocess.run(["mount", "-o", f"remount,size={used}", self.data], check=True)
+        return used
 
     def free_disk(self):
-        (self.data / "filler").unlink(missing_ok=True)
+        subprocess.run(["mount", "-o", f"remount,size={self.disk_bytes}", self.data], check=True)
 
     def unmount(self):
         if self.disk_bytes:

@@ -25,11 +25,13 @@ uint64_t Fold(const BlockKey& key) {
   return folded;
 }
 
-/// Four bf16 out of 64 random bits: sign, low exponent bit and mantissa; finite, of magnitude 0.5 to 2, as codecs like it.
+/// Four bf16 out of 64 random bits: sign, low exponent bit and mantissa; finite, of magnitude 0.5 to 2, as codecs like
+/// it.
 uint64_t Elements(uint64_t random) { return (random & 0x80ff'80ff'80ff'80ffull) | 0x3f00'3f00'3f00'3f00ull; }
 
 /// What the codec makes of dense rows [1][tokens][dim].
-std::vector<uint16_t> ThroughCodec(const View& view, const FrameShape& shape, KvTensor tensor, std::vector<uint16_t> dense) {
+std::vector<uint16_t> ThroughCodec(const View& view, const FrameShape& shape, KvTensor tensor,
+                                   std::vector<uint16_t> dense) {
   const auto codec = Codec::Parse(view.spec);
   KVASIR_CHECK(codec.ok(), "a View's spec parses");
   std::vector<std::byte> frame((*codec)->MaxFrameBytes(tensor, shape)), scratch;
@@ -63,7 +65,8 @@ std::byte* PromptPages::Row(uint32_t block, uint32_t layer, KvTensor tensor, uin
   return cache_.At(layer, tensor, table_[at / cache_.page_tokens], head, at % cache_.page_tokens);
 }
 
-std::vector<uint16_t> PromptPages::RightRows(const BlockKey& key, uint32_t layer, KvTensor tensor, uint32_t head) const {
+std::vector<uint16_t> PromptPages::RightRows(const BlockKey& key, uint32_t layer, KvTensor tensor,
+                                             uint32_t head) const {
   const uint32_t dim = ns_.layout.dim(tensor);
   KVASIR_CHECK(dim % 4 == 0, "rows are made of words of four elements");
   std::vector<uint16_t> rows(size_t{ns_.block_tokens} * dim);
@@ -83,7 +86,8 @@ void PromptPages::Fill(const PrefixChain& chain, uint32_t block) {
       for (uint32_t head = 0; head < ns_.layout.kv_heads; ++head) {
         const std::vector<uint16_t> rows = RightRows(chain[block], layer, tensor, head);
         for (uint32_t token = 0; token < ns_.block_tokens; ++token) {
-          std::memcpy(Row(block, layer, tensor, head, token), rows.data() + size_t{token} * dim, dim * sizeof(uint16_t));
+          std::memcpy(Row(block, layer, tensor, head, token), rows.data() + size_t{token} * dim,
+                      dim * sizeof(uint16_t));
         }
       }
     }
@@ -110,8 +114,8 @@ std::string PromptPages::FirstWrong(const PrefixChain& chain, uint32_t block, co
           uint16_t found = 0;
           std::memcpy(&found, got + element * 2, 2);
           return absl::StrCat("block ", block, " layer ", layer, tensor == KvTensor::kKey ? " K" : " V", " head ", head,
-                              " token ", token, " element ", element, ": ", absl::Hex(found, absl::kZeroPad4), ", right is ",
-                              absl::Hex(right[element], absl::kZeroPad4));
+                              " token ", token, " element ", element, ": ", absl::Hex(found, absl::kZeroPad4),
+                              ", right is ", absl::Hex(right[element], absl::kZeroPad4));
         }
       }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// PromptPages: an engine's paged cache whose right bytes need no store to remember them. Every element is a pseudo-random
-// function of (block key, layer, tensor, head, token, element): bytes of another block, place or time are wrong bytes, and
-// one wrong bit is seen.
+// PromptPages: an engine's paged cache whose right bytes need no store to remember them. Every element is a
+// pseudo-random function of (block key, layer, tensor, head, token, element): bytes of another block, place or time are
+// wrong bytes, and one wrong bit is seen.
 #pragma once
 
 #include <cstdint>

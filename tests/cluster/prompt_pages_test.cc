@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no wrong byte of a fetched block goes unseen. Method: every bit of every byte of a block turned over, one at a time;
-// bytes of other blocks, of other prompts, of an earlier fetch in its place.
+// Goal: no wrong byte of a fetched block goes unseen. Method: every bit of every byte of a block turned over, one at a
+// time; bytes of other blocks, of other prompts, of an earlier fetch in its place.
 #include "tests/cluster/prompt_pages.h"
 
 #include <gtest/gtest.h>
@@ -30,7 +30,8 @@ void EachByte(const PromptShape& shape, const PromptPages& pages, uint32_t block
     for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
       for (uint32_t head = 0; head < shape.kv_heads; ++head) {
         for (uint32_t token = block * shape.block_tokens; token < (block + 1) * shape.block_tokens; ++token) {
-          std::byte* row = cache.At(layer, tensor, pages.table()[token / cache.page_tokens], head, token % cache.page_tokens);
+          std::byte* row =
+              cache.At(layer, tensor, pages.table()[token / cache.page_tokens], head, token % cache.page_tokens);
           for (uint32_t byte = 0; byte < shape.head_dim * 2; ++byte) f(row + byte);
         }
       }
@@ -116,10 +117,12 @@ TEST(PromptPages, ALossyViewHasItsOwnRightBytes) {
           return cache.At(layer, tensor, pages.table()[token / cache.page_tokens], head, token % cache.page_tokens);
         };
         const size_t bytes = shape.head_dim * 2;
-        for (uint32_t token = 0; token < shape.block_tokens; ++token) std::memcpy(&dense[token * bytes], row(token), bytes);
+        for (uint32_t token = 0; token < shape.block_tokens; ++token)
+          std::memcpy(&dense[token * bytes], row(token), bytes);
         frame.resize(codec->Encode(tensor, frame_shape, dense, frame, scratch));
         ASSERT_TRUE(codec->Decode(tensor, frame_shape, frame, dense, scratch).ok());
-        for (uint32_t token = 0; token < shape.block_tokens; ++token) std::memcpy(row(token), &dense[token * bytes], bytes);
+        for (uint32_t token = 0; token < shape.block_tokens; ++token)
+          std::memcpy(row(token), &dense[token * bytes], bytes);
       }
     }
   }

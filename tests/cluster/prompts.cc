@@ -23,9 +23,13 @@ const char* SpecOf(const PromptShape& shape, uint32_t group) {
 
 Namespace NamespaceOf(const PromptShape& shape) {
   Namespace ns;
-  ns.name = absl::StrCat("cluster load ", shape.layers, "x", shape.kv_heads, "x", shape.head_dim, "x", shape.block_tokens);
+  ns.name =
+      absl::StrCat("cluster load ", shape.layers, "x", shape.kv_heads, "x", shape.head_dim, "x", shape.block_tokens);
   ns.weights.bytes[0] = 0xC1;
-  ns.layout = {.layers = shape.layers, .kv_heads = shape.kv_heads, .key_dim = shape.head_dim, .value_dim = shape.head_dim,
+  ns.layout = {.layers = shape.layers,
+               .kv_heads = shape.kv_heads,
+               .key_dim = shape.head_dim,
+               .value_dim = shape.head_dim,
                .element = ElementType::kBfloat16};
   ns.block_tokens = shape.block_tokens;
   return ns;

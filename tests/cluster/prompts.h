@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prompts: what the load stores. Tokens, keys, codec and bytes of prompt i follow from the seed alone, so that any process
-// that knows the seed and a prompt's number can tell which bytes are right.
+// Prompts: what the load stores. Tokens, keys, codec and bytes of prompt i follow from the seed alone, so that any
+// process that knows the seed and a prompt's number can tell which bytes are right.
 //
 //   prompts 4g .. 4g+3 are a group: they share the first half of their blocks, hence those blocks' keys, and a codec.
 #pragma once
@@ -21,9 +21,9 @@ inline constexpr const char* kLossySpec = "int(8,tok,16)";
 /// Sizes of the workload. The defaults make blocks of 8 KiB in 4 parts.
 struct PromptShape {
   uint64_t seed = 1;
-  uint32_t blocks = 8;        ///< per prompt
+  uint32_t blocks = 8;  ///< per prompt
   uint32_t layers = 2, kv_heads = 2, head_dim = 16, block_tokens = 32;
-  bool only_raw = false;      ///< else one group in eight is pushed as splitexp, one as int
+  bool only_raw = false;  ///< else one group in eight is pushed as splitexp, one as int
 
   uint64_t block_bytes() const { return uint64_t{layers} * kv_heads * head_dim * block_tokens * 2 * 2; }
 };

@@ -33,7 +33,8 @@ def push(row, world, prompt):
     row.hold("push_fills_a_node", max(sealed.values()), least=1, most=1)
     row.hold("push_nodes_filled", sum(sealed.values()), least=2, most=2)
     row.hold("push_bytes_a_node", pulled, least=BLOCK_BYTES, most=2 * BLOCK_BYTES - 1)  # with header and directory, once
-    row.tell(f"{CLIENTS} clients push one block: {answer['succeeded']} acked in {answer['ms']} ms; sealed {sealed}, owners {owners}, {answer['statuses']}")
+    row.tell(f"{CLIENTS} clients push one block: {answer['succeeded']} acked in {answer['ms']} ms; sealed {sealed}, "
+             f"owners {owners}, {answer['statuses']}")
 
 
 def fetch(row, world):
@@ -51,6 +52,6 @@ def fetch(row, world):
     row.counted["errors"] += answer["clients"] - answer["succeeded"]
     row.counted["wrong"] += answer["wrong"]
     row.hold("fetch_fills_a_node", max(fills.values()), most=1)
-    row.tell(f"{CLIENTS} clients fetch one block that n1 has lost: {answer['succeeded']} got it in {answer['ms']} ms; fills {fills}, "
-             f"{sum_of(after.values(), 'gathered_blocks')} blocks gathered in all, {answer['statuses']}")
+    row.tell(f"{CLIENTS} clients fetch one block that n1 has lost: {answer['succeeded']} got it in {answer['ms']} ms; "
+             f"fills {fills}, {sum_of(after.values(), 'gathered_blocks')} blocks gathered in all, {answer['statuses']}")
     world.settle("n1 came back")

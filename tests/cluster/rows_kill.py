@@ -47,7 +47,8 @@ def detect(row):
         world.load.ask("plant", what="wrong")
         world.load.ask("plant", what="lost")
         planted = world.load.ask("verify", s=1)
-        row.tell(f"before: {clean['wrong']} wrong, {clean['lost']} lost; planted 1 and 1: {planted['wrong']} wrong, {planted['lost']} lost")
+        row.tell(f"before: {clean['wrong']} wrong, {clean['lost']} lost; planted 1 and 1: {planted['wrong']} wrong, "
+                 f"{planted['lost']} lost")
         row.counted["wrong"] += clean["wrong"]
         row.counted["lost"] += clean["lost"]
         row.hold("wrong_seen", planted["wrong"], least=1, most=1)
@@ -134,8 +135,8 @@ def r11(row):
             reads = figures["read_ms"]
             row.time(f"{how}_p999_s", reads["p999"] / 1000 if swept else None, limit)
             row.time(f"{how}_longest_read_s", reads["max"] / 1000)
-            row.tell(f"{'kill -9' if how == 'kill' else 'SIGSTOP'} {victim}: {reads['count']} reads until every prompt was read, p50 "
-                     f"{reads['p50']:.1f} ms, p99.9 {reads['p999']:.0f} ms, longest {reads['max']:.0f} ms; {figures['statuses']}")
+            row.tell(f"{'kill -9' if how == 'kill' else 'SIGSTOP'} {victim}: {reads['count']} reads until every prompt was read, "
+                     f"p50 {reads['p50']:.1f} ms, p99.9 {reads['p999']:.0f} ms, longest {reads['max']:.0f} ms; {figures['statuses']}")
             if how == "kill":
                 node.start()
                 node.ready()

@@ -114,8 +114,8 @@ def r20(row):
         row.time("p99_times", ratio if reached else None, P99_TIMES)
         row.time("calls_times", gray_calls / calls, EXTRA_LOAD)
         row.tell(f"{victim} 100x slower: p99 {healthy['read_ms']['p99']:.1f} -> {gray['read_ms']['p99']:.1f} ms, p99.9 "
-                 f"{healthy['read_ms']['p999']:.1f} -> {gray['read_ms']['p999']:.1f} ms, calls a read {calls:.2f} -> {gray_calls:.2f}, "
-                 f"{gray['statuses']}{'' if reached else f', NOT {reads} reads in 60 s'}")
+                 f"{healthy['read_ms']['p999']:.1f} -> {gray['read_ms']['p999']:.1f} ms, calls a read {calls:.2f} -> "
+                 f"{gray_calls:.2f}, {gray['statuses']}{'' if reached else f', NOT {reads} reads in 60 s'}")
         world.settle("the slow node recovered")
         world.meet()
     finish(row)

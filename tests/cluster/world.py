@@ -13,7 +13,7 @@ import time
 
 from children import Trouble, tail
 from network import Network
-from processes import CONTROL_PORT, ETCD_WAL_BYTES, EtcdMember, Load, Node, leads
+from processes import CONTROL_PORT, EtcdMember, Load, Node, leads
 
 POLL_S = 0.1
 SETTLE_S = 60          # the longest wait for a cluster to come to rest
@@ -21,7 +21,7 @@ ETCD_UP_S = 30
 LINK_BITS_PER_S = 1_000_000_000
 DRAM, SSD_SIZE, RUN_BLOCKS = "128MiB", "512MiB", 4  # ample for what the rows push: nothing is evicted
 DRAIN_WAIT_S = 20      # the grace a node has after SIGTERM
-ETCD_DISK_BYTES = 2 * ETCD_WAL_BYTES + (48 << 20)
+ETCD_DISK_BYTES = 512 << 20  # its log is allocated ahead, 64 MB a segment
 
 
 class Builds:
@@ -90,7 +90,8 @@ class World:
         for name in names:
             self.network.add(name)
         peers = {name: self.network.hosts[name] for name in names}
-        self.etcd = {name: EtcdMember(self.network, name, directory, peers, ETCD_DISK_BYTES if etcd_disks else 0) for name in names}
+        disk = ETCD_DISK_BYTES if etcd_disks else 0
+        self.etcd = {name: EtcdMember(self.network, name, directory, peers, disk) for name in names}
         self.names = [f"n{i + 1}" for i in range(nodes)]
         for name in self.names:
             self.network.add(name)
@@ -104,7 +105,8 @@ class World:
         if not self.with_etcd:
             return ["--members", self.directory / "members.json", *flags]
         urls = "etcd:" + ",".join(member.url for member in self.etcd.values())
-        return ["--members", urls, "--listen", f"{self.network.hosts[name]}:{CONTROL_PORT}", "--run-blocks", RUN_BLOCKS, *flags]
+        control = f"{self.network.hosts[name]}:{CONTROL_PORT}"
+        return ["--members", urls, "--listen", control, "--run-blocks", RUN_BLOCKS, *flags]
 
     def start(self, **load):
         """etcd, then all nodes, then the load's Sessions with the options of `load` (commands.h)."""
@@ -168,7 +170,8 @@ class World:
         return {name: status["counters"] for name, status in self.statuses(names).items() if status["reachable"]}
 
     def etcd_leader(self):
-        return next((name for name, member in self.etcd.items() if member.running and not member.paused and leads(member.status("c"))), None)
+        asked = (name for name, member in self.etcd.items() if member.running and not member.paused)
+        return next((name for name in asked if leads(self.etcd[name].status("c"))), None)
 
     def evidence(self):
         """What a person needs who looks for the cause: per process its state and the end of its log."""
@@ -201,6 +204,12 @@ class World:
                     selector.register(pidfd, selectors.EVENT_READ)
             selector.select(seconds)
         self.look_alive()
+
+    def last(self, seconds):
+        """What is done to the cluster lasts so long, whatever ends meanwhile that may."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.pause(left)
 
     def wait(self, condition, seconds, what):
         """Until condition() is true. Seconds that took."""
