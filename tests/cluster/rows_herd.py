@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Row HERD: ten thousand clients that want, or that all computed, the same block."""
 from rows_kill import sum_of
+from world import LINK_BITS_PER_S
 
 CLIENTS, SESSIONS = 10_000, 32
-BLOCK_BYTES = 2 * 32 * 16 * 2  # K and V, tokens, dimensions, bfloat16
-BALLAST_PROMPTS = 1500  # what a node that lost all has to gather: long enough that the herd finds it without its run
+BLOCK_BYTES = 2 * 64 * 64 * 2  # K and V, tokens, dimensions, bfloat16
+# What a node that lost all has to gather, and how fast it may: for seconds the herd finds it without its run.
+BALLAST_PROMPTS, GATHER_BITS_PER_S = 1500, 40_000_000
 
 
 def herd(row):
     """One fill a node, whatever the number of clients."""
-    shape = {"blocks": 2, "layers": 1, "kv_heads": 1, "head_dim": 16, "block_tokens": 32, "only_raw": True}
+    shape = {"blocks": 2, "layers": 1, "kv_heads": 1, "head_dim": 64, "block_tokens": 64, "only_raw": True}
     for _ in row.cycles(10):
         world = row.new_world()
         world.start(writers=0, **shape)
@@ -43,6 +45,7 @@ def fetch(row, world):
     node = world.nodes["n1"]
     node.kill()
     node.wipe()
+    world.network.speed("n1", GATHER_BITS_PER_S)
     node.start()
     node.ready()
     before = world.counters()
@@ -54,4 +57,5 @@ def fetch(row, world):
     row.hold("fetch_fills_a_node", max(fills.values()), most=1)
     row.tell(f"{CLIENTS} clients fetch one block that n1 has lost: {answer['succeeded']} got it in {answer['ms']} ms; "
              f"fills {fills}, {sum_of(after.values(), 'gathered_blocks')} blocks gathered in all, {answer['statuses']}")
+    world.network.speed("n1", LINK_BITS_PER_S)
     world.settle("n1 came back")

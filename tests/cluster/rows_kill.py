@@ -2,9 +2,12 @@
 """Rows about nodes that die or fall silent: R3 and R11. And DETECT: that what these rows look for would be seen."""
 import time
 
+from world import StillWaiting
+
 PROMPTS = 60
 KILL_OUTAGE_S, STOP_OUTAGE_S = 1, 2
 REPAIR_GIB_S = 10
+RECOPY_S = 10  # after a node was away, until what was written meanwhile is on two of its owners again
 # 1,000 prompts of 4 MiB, of which 5/8 are not shared, twice, on five nodes: 1 GiB each.
 GIB_PROMPTS = 1000
 GIB_LOAD = {"layers": 8, "kv_heads": 4, "head_dim": 64, "block_tokens": 64, "only_raw": True, "durable_every": 0}
@@ -28,13 +31,21 @@ def finish(row):
     row.verify()
 
 
-def look_at_copies(row, names=None):
-    """After "settled": everything acked is on two nodes."""
+def look_at_copies(row, seconds=0):
+    """Everything acked is on two nodes: at once where "settled" says so, else `seconds` later at the latest."""
     world = row.world
-    copies = world.load.ask("copies", nodes=world.controls(names), wanted=2, s=20)
-    short = sum(count for number, count in copies["copies"].items() if int(number) < 2)
-    row.hold("short_of_copies", max(short, row.found.get("short_of_copies", 0)), most=0)
-    row.note(*(f"fewer than 2 copies: {where}" for where in copies["short"][:4]))
+    copies = {}
+
+    def short():
+        copies.update(world.load.ask("copies", nodes=world.controls(), wanted=2, s=20))
+        return sum(count for number, count in copies["copies"].items() if int(number) < 2)
+
+    try:
+        row.time("two_copies_after_s", world.wait(lambda: not short(), seconds, "copies"))
+        row.hold("short_of_copies", row.found.get("short_of_copies", 0), most=0)
+    except StillWaiting:
+        row.hold("short_of_copies", max(short(), row.found.get("short_of_copies", 0)), most=0)
+        row.note(*(f"fewer than 2 copies: {where}" for where in copies["short"][:4]))
 
 
 def detect(row):
@@ -144,4 +155,5 @@ def r11(row):
                 node.resume()
             world.settle(f"{victim} came back")
             world.meet()
+            look_at_copies(row, RECOPY_S)  # the next fault must not meet what this one has left behind
     finish(row)

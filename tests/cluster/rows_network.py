@@ -4,7 +4,7 @@ import contextlib
 import threading
 import time
 
-from rows_kill import CYCLES_PER_CLUSTER, begin, finish
+from rows_kill import CYCLES_PER_CLUSTER, RECOPY_S, begin, finish, look_at_copies
 from world import LINK_BITS_PER_S
 
 HEAL_S = 5
@@ -58,6 +58,7 @@ def r14(row):
         met = world.meet()
         world.settle("the partition healed")
         row.time("heal_s", time.monotonic() - healed, HEAL_S)
+        look_at_copies(row, RECOPY_S)
         row.sweep()
         after = row.mark()
         row.tell(f"{kind}, {victim} from {'all' if everybody else 'the other nodes'}: {cut['reads']} reads meanwhile, "
@@ -118,4 +119,5 @@ def r20(row):
                  f"{gray_calls:.2f}, {gray['statuses']}{'' if reached else f', NOT {reads} reads in 60 s'}")
         world.settle("the slow node recovered")
         world.meet()
+        look_at_copies(row, RECOPY_S)
     finish(row)

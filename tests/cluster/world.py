@@ -24,6 +24,10 @@ DRAIN_WAIT_S = 20      # the grace a node has after SIGTERM
 ETCD_DISK_BYTES = 512 << 20  # its log is allocated ahead, 64 MB a segment
 
 
+class StillWaiting(Trouble):
+    """A wait that ran into its bound."""
+
+
 class Builds:
     """The programs under test, and what they can do."""
 
@@ -58,9 +62,9 @@ def unsettled(statuses, wanted, etcd):
             return f"{name} does not answer: {status['cause']}"
         if status["state"] != "serving":
             return f"{name} is {status['state']}"
-        for move in ("taking_over", "handing_over"):
-            if not status[move]["settled"]:
-                return f"{name} is {move.replace('_', ' ')}: {status[move]['bytes_done']} of {status[move]['bytes_total']} bytes"
+        move = status["taking_over"]
+        if not move["settled"]:
+            return f"{name} is taking over: {move['bytes_done']} of {move['bytes_total']} bytes"
         if etcd and status["members"] != {other: "serving" for other in wanted}:
             return f"{name} sees members {status['members']}"
         epochs.add(status["membership_epoch"])
@@ -179,6 +183,8 @@ class World:
         statuses = {}
         with contextlib.suppress(Trouble):
             statuses = self.statuses(list(self.nodes))
+            copies = self.load.ask("copies", nodes=self.controls(), wanted=2, s=10)
+            lines.append(f"  acked blocks by number of copies: {copies['copies']}; fewer than 2: {copies['short'][:4]}")
         for name, node in self.nodes.items():
             status = statuses.get(name, {"reachable": False, "cause": "not asked"})
             state = json.dumps({key: status[key] for key in sorted(status) if key not in ("counters", "tiers")})
@@ -216,7 +222,7 @@ class World:
         begin = time.monotonic()
         while not condition():
             if time.monotonic() - begin > seconds:
-                raise Trouble(f"waited {seconds} s for {what}")
+                raise StillWaiting(f"waited {seconds} s for {what}")
             self.pause(POLL_S)
         return time.monotonic() - begin
 
@@ -231,8 +237,8 @@ class World:
 
         try:
             return self.wait(settled, seconds, "")
-        except Trouble as trouble:
-            raise Trouble(f"the cluster is not settled {seconds} s after {after}: {why}{str(trouble) if not why else ''}") from None
+        except StillWaiting:
+            raise StillWaiting(f"the cluster is not settled {seconds} s after {after}: {why}") from None
 
     def meet(self, seconds=SETTLE_S):
         """Until every running node hears its peers again. Seconds that took; None where nodes probe nobody."""
