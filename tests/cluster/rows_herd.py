@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Row HERD: ten thousand clients that want, or that all computed, the same block."""
 from rows_kill import sum_of
-from world import LINK_BITS_PER_S
 
 CLIENTS, SESSIONS = 10_000, 32
-BLOCK_BYTES = 2 * 64 * 64 * 2  # K and V, tokens, dimensions, bfloat16
-# What a node that lost all has to gather, and how fast it may: for seconds the herd finds it without its run.
-BALLAST_PROMPTS, GATHER_BITS_PER_S = 1500, 40_000_000
+BLOCK_BYTES = 2 * 32 * 16 * 2  # K and V, tokens, dimensions, bfloat16
+PROMPTS = 400
+ASKED = 2_000          # clients that have asked a node for what it lacks, before it can get it
+ASKED_S = 30
 
 
 def herd(row):
     """One fill a node, whatever the number of clients."""
-    shape = {"blocks": 2, "layers": 1, "kv_heads": 1, "head_dim": 64, "block_tokens": 64, "only_raw": True}
+    shape = {"blocks": 2, "layers": 1, "kv_heads": 1, "head_dim": 16, "block_tokens": 32, "only_raw": True}
     for _ in row.cycles(10):
         world = row.new_world()
         world.start(writers=0, **shape)
-        world.load.ask("prefill", prompts=BALLAST_PROMPTS, s=60)
+        world.load.ask("prefill", prompts=PROMPTS)
         row.mark()
-        push(row, world, BALLAST_PROMPTS + 1000)
+        push(row, world, PROMPTS + 1000)
         fetch(row, world)
         row.verify()
         row.close_world()
@@ -40,22 +40,32 @@ def push(row, world, prompt):
 
 
 def fetch(row, world):
-    """One owner lost everything; all fetch a block of its while it is still gathering."""
-    prompt = next(number for number in range(BALLAST_PROMPTS) if world.load.ask("owners", prompt=number)["owners"][0] == "n1")
-    node = world.nodes["n1"]
-    node.kill()
-    node.wipe()
-    world.network.speed("n1", GATHER_BITS_PER_S)
-    node.start()
-    node.ready()
-    before = world.counters()
-    answer = world.load.ask("herd", prompt=prompt, clients=CLIENTS, sessions=SESSIONS, push=False, s=120)
+    """The first owner lost everything, the second is stopped until thousands have asked the first in vain."""
+    of = {number: world.load.ask("owners", prompt=number)["owners"] for number in range(0, PROMPTS, 4)}
+    prompt = next(number for number, owners in of.items() if owners[0] == "n1")
+    first, second = world.nodes["n1"], world.nodes[of[prompt][1]]
+    observer = world.open_load(writers=0, readers=0)  # the load itself will be busy
+    first.kill()
+    first.wipe()
+    second.pause()
+    first.start()
+    first.ready()
+    world.load.say("herd", prompt=prompt, clients=CLIENTS, sessions=SESSIONS, push=False, s=120)
+
+    def asked():
+        status = observer.ask("status", nodes=[first.control], s=2)["nodes"][first.control]
+        return status["reachable"] and status["counters"]["acquires"] >= ASKED
+
+    try:
+        world.wait(asked, ASKED_S, f"{ASKED} clients to ask n1")
+    finally:
+        second.resume()
+    answer = world.load.hear()
     after = world.counters()
-    fills = {name: after[name].get("fills", 0) - before.get(name, {}).get("fills", 0) for name in after}
+    fills = {name: counters.get("fills", 0) for name, counters in after.items()}
     row.counted["errors"] += answer["clients"] - answer["succeeded"]
     row.counted["wrong"] += answer["wrong"]
-    row.hold("fetch_fills_a_node", max(fills.values()), most=1)
+    row.hold("fetch_fills_of_n1", fills["n1"], least=1, most=1)
     row.tell(f"{CLIENTS} clients fetch one block that n1 has lost: {answer['succeeded']} got it in {answer['ms']} ms; "
              f"fills {fills}, {sum_of(after.values(), 'gathered_blocks')} blocks gathered in all, {answer['statuses']}")
-    world.network.speed("n1", LINK_BITS_PER_S)
     world.settle("n1 came back")
