@@ -9,6 +9,7 @@ from world import DRAIN_WAIT_S
 RUNS = 10_000
 SHARE = 1.1 / 6
 STOP_MARGIN_S = 2
+UPGRADES_PER_CLUSTER = 10  # even: it begins with old nodes
 
 
 def replace(row, victim, wire=None):
@@ -56,38 +57,51 @@ def wires(world, load):
 
 def r32(row):
     """Every node in turn becomes the other build, up and down, with clients of both."""
-    world = row.new_world(wire=1)
-    world.start()
-    old = world.load
-    new = world.open_load(wire=2, first_prompt=1_000_000)
-    for load in (old, new):
-        load.ask("prefill", prompts=30)
-        row.mark(load)
-        load.ask("start")
+    world, loads = None, {}
     for cycle in row.cycles(100):
         wire = 2 if cycle % 2 == 0 else 1
-        seen = {"old": [], "new": []}
+        if cycle % UPGRADES_PER_CLUSTER == 0:
+            if world:
+                exchange(row, loads)
+            world, loads = both_builds(row)
+        seen = {build: [] for build in loads}
         for victim in sorted(world.nodes):
             replace(row, victim, wire)
-            for load in (old, new):
+            for load in loads.values():
                 row.sweep(load)
-            seen["old"].append(row.mark(old))
-            seen["new"].append(row.mark(new))
+            for build, load in loads.items():
+                seen[build].append(row.mark(load))
         world.wire = wire
-        spoken = {"old": wires(world, old), "new": wires(world, new)}
+        spoken = {build: wires(world, load) for build, load in loads.items()}
         row.hold("wires_not_as_built", sum(found != 1 for found in spoken["old"].values()) +
                  sum(found != wire for found in spoken["new"].values()), most=0)
         clients = "; ".join(f"{build} clients {sum_of(seen[build], 'reads')} reads, {sum_of(seen[build], 'missed')} blocks missed, "
                             f"{sum_of(seen[build], 'errors')} errors" for build in seen)
         row.tell(f"all nodes speak wire {wire} now; {clients}")
-    for load in (old, new):
+    exchange(row, loads)
+
+
+def both_builds(row):
+    """A cluster of old nodes; clients of both builds write and read what is theirs."""
+    world = row.new_world(wire=1)
+    world.start()
+    loads = {"old": world.load, "new": world.open_load(wire=2, first_prompt=1_000_000)}
+    for load in loads.values():
+        load.ask("prefill", prompts=30)
+        row.mark(load)
+        load.ask("start")
+    return world, loads
+
+
+def exchange(row, loads):
+    """At the end each reads what the other has written, too."""
+    for load in loads.values():
         load.ask("stop")
         row.mark(load)
-    # Each reads what the other has written, too.
-    new.ask("adopt", log=world.directory / "acked0.jsonl")
-    old.ask("adopt", log=world.directory / "acked1.jsonl")
-    row.verify(old)
-    row.verify(new)
+    loads["new"].ask("adopt", log=row.world.directory / "acked0.jsonl")
+    loads["old"].ask("adopt", log=row.world.directory / "acked1.jsonl")
+    for load in loads.values():
+        row.verify(load)
 
 
 def join(row):
