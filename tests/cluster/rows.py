@@ -9,7 +9,8 @@ import time
 from children import Trouble
 from world import World
 
-SWEEP_S = 20  # every prompt is read once in much less, but for an outage
+SWEEP_S = 20        # every prompt is read once in much less, but for an outage
+GIVEN_UP_MAX = 10   # reads: then the row has failed, and to go on would be to wait for each of the rest
 
 
 def say(text):
@@ -72,6 +73,8 @@ class Row:
         for key in ("pushes", "reads", "missed", "given_up"):
             self.found[key] = self.found.get(key, 0) + figures[key]
         self.note(*figures["examples"])
+        if self.found["given_up"] > GIVEN_UP_MAX:
+            raise Trouble(f"{self.found['given_up']} reads of acked blocks were given up: the row ends here")
 
     def verify(self, load=None, s=5):
         """Everything acked is there. The load is stopped meanwhile."""

@@ -146,8 +146,8 @@ def r11(row):
             reads = figures["read_ms"]
             row.time(f"{how}_p999_s", reads["p999"] / 1000 if swept else None, limit)
             row.time(f"{how}_longest_read_s", reads["max"] / 1000)
-            row.tell(f"{'kill -9' if how == 'kill' else 'SIGSTOP'} {victim}: {reads['count']} reads until every prompt was read, "
-                     f"p50 {reads['p50']:.1f} ms, p99.9 {reads['p999']:.0f} ms, longest {reads['max']:.0f} ms; {figures['statuses']}")
+            row.tell(f"{'kill -9' if how == 'kill' else 'SIGSTOP'} {victim}: {reads['count']} reads until every prompt was "
+                     f"read, p50 {reads['p50']:.1f} ms, p99.9 {reads['p999']:.0f} ms, longest {reads['max']:.0f} ms; {figures['statuses']}")
             if how == "kill":
                 node.start()
                 node.ready()

@@ -6,7 +6,7 @@ from children import Trouble
 from rows_kill import CYCLES_PER_CLUSTER, begin, finish, look_at_copies, sum_of
 from world import DRAIN_WAIT_S
 
-RUNS = 10_000
+RUNS, JOIN_READS = 10_000, 4_000
 SHARE = 1.1 / 6
 STOP_MARGIN_S = 2
 UPGRADES_PER_CLUSTER = 10  # even: it begins with old nodes
@@ -108,14 +108,16 @@ def join(row):
     """A sixth node takes its share and no more, and meanwhile everything is found."""
     if row.settings.members == "static":
         raise Trouble("a static membership does not change: this build's kvasird knows no --members etcd:URL")
-    small = {"blocks": 1, "layers": 1, "kv_heads": 1, "block_tokens": 16, "only_raw": True, "writers": 0, "durable_every": 0}
+    # One run a prompt, and many readers: the join itself is short.
+    small = {"blocks": 1, "layers": 1, "kv_heads": 1, "head_dim": 64, "only_raw": True, "writers": 0, "durable_every": 0,
+             "readers": 4, "reads_per_s": 400}
     world = begin(row, prompts=RUNS, load=small)
     for _ in row.cycles(20):
         row.mark()
         begun = time.monotonic()
         world.add_node("n6")
         row.time("join_s", world.settle("n6 joined", 120))
-        row.sweep(seconds=120)
+        row.world.load.ask("await", reads=JOIN_READS, s=60)
         figures = row.mark()
         copies = world.load.ask("copies", nodes=world.controls(), wanted=2, s=60)
         share = copies["run_copies"]["n6"] / (2 * copies["runs"])

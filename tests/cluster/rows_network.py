@@ -10,6 +10,9 @@ from world import LINK_BITS_PER_S
 HEAL_S = 5
 FLAPS = 10
 FLAP_READS = 15
+# How long the network stays cut, at least: shorter than any deadline, than a lease, longer than a lease.
+HOLD_S = {"symmetric": 12, "one-way in": 4, "one-way out": 4}
+HOLDS_S = (0, 4, 12)
 CUT_SWEEP_S = 20
 SLOWER = 100
 DUTY_S = 0.1                # of which a slow node runs 1 / SLOWER
@@ -42,8 +45,9 @@ def r14(row):
         # From everybody, or only from the other nodes: clients see both sides then.
         everybody = cycle < 2 or row.random.random() < 0.5
         others = [name for name in world.network.hosts if name != victim and (everybody or name in world.nodes)]
+        hold = row.random.choice(HOLDS_S) if row.settings.long else HOLD_S.get(kind, 0)
         row.mark()
-        swept = True
+        swept, begun = True, time.monotonic()
         for flap in range(FLAPS if kind == "flapping" else 1):
             partition(world, "symmetric" if kind == "flapping" else kind, victim, others)
             if kind == "flapping":
@@ -52,6 +56,7 @@ def r14(row):
                 row.world.load.ask("await", reads=(2 * flap + 2) * FLAP_READS, s=CUT_SWEEP_S)
             else:
                 swept = row.sweep(seconds=CUT_SWEEP_S)
+                world.last(begun + hold - time.monotonic())
         world.network.heal()
         healed = time.monotonic()
         cut = row.mark()
@@ -61,7 +66,8 @@ def r14(row):
         look_at_copies(row, RECOPY_S)
         row.sweep()
         after = row.mark()
-        row.tell(f"{kind}, {victim} from {'all' if everybody else 'the other nodes'}: {cut['reads']} reads meanwhile, "
+        lasted = healed - begun
+        row.tell(f"{kind}, {victim} from {'all' if everybody else 'the other nodes'}, {lasted:.1f} s: {cut['reads']} reads, "
                  f"{cut['missed']} blocks missed, longest read {cut['read_ms']['max']:.0f} ms, {cut['statuses']}"
                  f"{'' if swept else ', NOT every prompt was read'}; healed in {time.monotonic() - healed:.1f} s"
                  f"{'' if met is not None else ' (nodes probe nobody)'}, {after['missed']} missed then")

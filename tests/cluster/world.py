@@ -130,7 +130,8 @@ class World:
         wire = wire or self.wire
         load = Load(self.network, "c", self.directory / f"load{len(self.loads)}.log", self.builds.load[wire])
         self.loads.append(load)
-        load.ask("open", nodes=self.controls(), seed=self.seed, log=self.directory / f"acked{len(self.loads) - 1}.jsonl", **options)
+        log = self.directory / f"acked{len(self.loads) - 1}.jsonl"
+        load.ask("open", nodes=self.controls(), seed=self.seed, log=log, **options)
         return load
 
     def add_node(self, name):
