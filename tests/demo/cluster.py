@@ -5,52 +5,20 @@ Nothing waits by the clock: a node says that it serves by a pipe, an engine answ
 Every wait has a bound, and what ran into it is shown with the tail of its log.
 """
 import contextlib
-import ctypes
 import json
 import os
 import pathlib
-import selectors
-import signal
 import socket
 import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+
+from children import Trouble, dies_with_parent, read_line, tail  # noqa: E402  (the path comes first)
 
 START_S = 60     # a node opens its directory, an engine its model
 ANSWER_S = 300   # one command of an engine
 STOP_S = 30      # an orderly end
-PR_SET_PDEATHSIG = 1
-
-
-class Trouble(Exception):
-    """Something the demo cannot go on after: cause and next step, for a person."""
-
-
-def tail(path, lines=15):
-    """The end of a log, indented."""
-    try:
-        text = pathlib.Path(path).read_text(errors="replace").splitlines()[-lines:]
-    except OSError:
-        text = []
-    return "\n".join("    " + line for line in text) or "    (its log is empty)"
-
-
-def dies_with_parent():
-    """In the child: whatever happens to the demo, even kill -9, this process does not stay behind."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def read_line(stream, seconds, who, log):
-    """One line of a child's pipe; Trouble with the log's tail when it ended or kept silent instead."""
-    line = bytearray()
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        while not line.endswith(b"\n"):
-            if not selector.select(seconds):
-                raise Trouble(f"{who} has not answered for {seconds} s. The end of its log, {log}:\n{tail(log)}")
-            more = os.read(stream.fileno(), 1 << 20)
-            if not more:
-                raise Trouble(f"{who} ended instead of answering. The end of its log, {log}:\n{tail(log)}")
-            line += more
-    return bytes(line)
 
 
 def free_ports(count):
