@@ -105,7 +105,8 @@ void AddTimeFlags(CLI::App& app, DaemonOptions* options) {
   AddDuration(app, "--unfinished-ttl", &options->node.unfinished_ttl,
               "A block some of whose parts never came is dropped after this. Longer than the longest prefill");
   AddDuration(app, "--drain-wait", &options->drain_wait,
-              "On SIGTERM: the most it waits for readers before it exits. Less than the supervisor's patience");
+              "On SIGTERM: the most it waits before it exits: for readers and, with etcd, for others to take over what it "
+              "holds. Less than the supervisor's patience");
 }
 
 void AddRunFlags(CLI::App& app, DaemonOptions* options) {
@@ -288,8 +289,7 @@ constexpr const char* kFooter = R"(Examples:
   kvasird --id a --members etcd:http://10.0.0.9:2379 --listen 10.0.0.1:7070 --dram 32GiB
       one of several that find each other through etcd, and may come and go
 
-Signals: SIGTERM or SIGINT stops new work, waits for readers, leaves the cluster and exits with 0; a second one exits at
-once.
+Signals: SIGTERM or SIGINT stops new work, waits (--drain-wait), leaves the cluster and exits with 0; a second one exits at once.
 Exit status: 0 stopped as asked, 1 it could not go on, 2 a flag, file or directory is not as it must be.)";
 
 }  // namespace

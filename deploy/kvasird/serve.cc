@@ -160,7 +160,7 @@ void SetPort(DaemonOptions* options, uint16_t port) {
 void End(Node& node, GrpcServer& server, ClusterSeat& seat, const DaemonOptions& options, const Signals& signals) {
   const char* name = signals.Take();
   options.node.log(Severity::kInfo, Cat(name, ": takes no new work, waits at most ", HumanDuration(options.drain_wait),
-                                        " for readers; a second signal exits at once"));
+                                        " for readers and takers; a second signal exits at once"));
   server.SetHealth(GrpcServer::kReadiness, false);
   Drain(node, options, signals);
   seat.Leave();

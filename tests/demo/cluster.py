@@ -190,7 +190,7 @@ class Cluster:
         """Until each of these nodes knows all of them, serving: those that find each other by etcd join first."""
         end = time.monotonic() + START_S
         while True:
-            seen = [json.loads(self.kvasir("-o", "json", "--node", node.control, "status", allowed=(0, 1))) for node in nodes]
+            seen = [json.loads(self.kvasir("-o", "json", "--node", node.control, "status", allowed=(0, 1, 4))) for node in nodes]
             if all(len(all_of) == len(nodes) and all(one.get("state") == "serving" for one in all_of) for all_of in seen):
                 return
             if time.monotonic() > end:

@@ -46,7 +46,7 @@ class Story:
             pages laid out in another order; the solo engine has no store: what it says is the truth. The model reads bytes: one
             byte, one token. A block is 128 tokens, {size(self.block_bytes())} of KV; two blocks are a run, and a run lives on two nodes.""")
         seen = [node.status() for node in self.cluster.nodes]
-        source = seen[0]["members_from"]
+        source = seen[0]["membership_source"]
         self.checks.add("nodes_serve", all(one["state"] == "serving" for one in seen) and len({one["epoch"] for one in seen}) == 1,
                         f"three nodes serve and know each other ({source})", nodes=self.cluster.addresses(), members=source)
 
