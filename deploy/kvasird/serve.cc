@@ -195,7 +195,10 @@ absl::Status Serve(DaemonOptions options) {
   const auto control = server.Start();
   if (!control.ok()) return control.status();
   const absl::Status joined = (*seat)->Join(node->get(), signals.fd());
-  if (absl::IsCancelled(joined)) return StoppedEarly(options, signals);
+  if (absl::IsCancelled(joined)) {
+    (*seat)->Leave();  // it may just have been written
+    return StoppedEarly(options, signals);
+  }
   if (!joined.ok()) return joined;
   server.SetHealth(GrpcServer::kReadiness, true);
   if (absl::Status status = Announce(options, **node, *control); !status.ok()) return status;

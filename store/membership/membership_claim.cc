@@ -154,13 +154,12 @@ void MembershipCore::Conflict(const MemberView::Key& own) {
         what + "; if that one is gone its lease ends within " + Seconds(patience) + ", until then this node waits");
   }
   if (now_ < *holder_since_ + patience) return WakeAt(*holder_since_ + patience);
-  CannotRegister(absl::AlreadyExistsError(
+  Refuse(absl::AlreadyExistsError(
       what + ", which is still there after " + Seconds(patience) + ". Give this node another --id, or stop that one" +
       (own.entry.lease == 0 ? "; nobody's lease keeps it, it may be deleted: etcdctl del " + own.entry.key : "")));
 }
 
-// ---- lease
-// -----------------------------------------------------------------------------------------------------------
+// ---- lease ----------------------------------------------------------------------------------------------------------
 void MembershipCore::On(membership_event::Granted granted) {
   if (!Answered(granted.ticket, granted.reply.status())) return;
   if (!granted.reply.ok()) return Rejected(granted.reply.status());
@@ -191,8 +190,7 @@ void MembershipCore::On(membership_event::Renewed renewed) {
   }
 }
 
-// ---- start
-// -----------------------------------------------------------------------------------------------------------
+// ---- start ----------------------------------------------------------------------------------------------------------
 void MembershipCore::BecomeReady(Membership membership, bool cached) {
   ready_ = true;
   cached_ = cached;
@@ -201,9 +199,18 @@ void MembershipCore::BecomeReady(Membership membership, bool cached) {
   Do(action::Ready{std::move(membership), cached});
 }
 
-void MembershipCore::StartFromCache() {
+/// Nobody is kept waiting for an etcd that does not answer: a cached view will do, and so will a fresh one.
+void MembershipCore::StartWithoutEtcd() {
+  if (ready_ && registering_ && Starting() && EtcdIsGone()) {
+    Say(Severity::kWarning, "etcd " + Endpoints() + ": does not answer any more: " + cause_ +
+                                "; this node serves, and registers when it answers");
+    registered_ = true;
+    return Do(action::Registered{});
+  }
   if (ready_ || !options_.cached.has_value()) return;
-  const bool silent = failures_ >= static_cast<int>(options_.endpoints.size());
+  const Instant patience = answered_at_ + kCachedAfter;
+  const bool silent = failures_ >= static_cast<int>(options_.endpoints.size()) || (!answered_ && now_ >= patience);
+  if (!silent && !answered_) WakeAt(patience);
   if (!silent && (trouble_.empty() || holder_since_.has_value())) return;
   Say(Severity::kWarning, "etcd " + Endpoints() + ": " + (silent ? "does not answer: " + cause_ : trouble_) +
                               "; this node starts with the cached view, " +
@@ -218,19 +225,20 @@ void MembershipCore::StartFromCache() {
 }
 
 /// etcd has answered with a refusal: asking at once would not help.
-void MembershipCore::Rejected(absl::Status why) {
+void MembershipCore::Rejected(const absl::Status& why) {
   retry_at_ = now_ + pause_.Next();
-  if (held_ == 0) CannotRegister(std::move(why));
+  if (held_ == 0) CannotRegister(why);
 }
 
-/// etcd answers, but this node cannot be in it. At a start some causes are final.
-void MembershipCore::CannotRegister(absl::Status why) {
-  const bool final =
-      why.code() == absl::StatusCode::kFailedPrecondition || why.code() == absl::StatusCode::kAlreadyExists;
-  if (Starting() && final) {
-    ended_ = true;
-    return Do(action::Refused{std::move(why)});
-  }
+/// What etcd holds does not go with this node. Whoever relies on it already is not left alone.
+void MembershipCore::Refuse(absl::Status why) {
+  if (!Starting()) return CannotRegister(why);
+  ended_ = true;
+  Do(action::Refused{std::move(why)});
+}
+
+/// etcd answers, but this node is not in it.
+void MembershipCore::CannotRegister(const absl::Status& why) {
   const std::string cause(why.message());
   if (!Starting() && (trouble_ != cause || now_ >= say_at_)) {
     say_at_ = now_ + kNotRegisteredSayEvery;
@@ -239,8 +247,7 @@ void MembershipCore::CannotRegister(absl::Status why) {
   trouble_ = cause;
 }
 
-// ---- announce and leave
-// ----------------------------------------------------------------------------------------------
+// ---- announce and leave ---------------------------------------------------------------------------------------------
 void MembershipCore::On(membership_event::Announce announce) {
   const absl::Status replaced =
       absl::AbortedError(std::string("replaced by a later change to ") + Name(announce.state));

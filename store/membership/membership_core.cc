@@ -62,7 +62,7 @@ void MembershipCore::Advance() {
   ExpireAnnounces();
   if (leaving_) return AdvanceLeave();
   Publish();
-  StartFromCache();
+  StartWithoutEtcd();
   LookAtWatch();
   if (now_ < retry_at_) return WakeAt(retry_at_);
   RenewIfDue();
@@ -76,8 +76,7 @@ void MembershipCore::Advance() {
   if (CheckCluster()) AdvanceClaim();
 }
 
-// ---- connection
-// ------------------------------------------------------------------------------------------------------
+// ---- connection -----------------------------------------------------------------------------------------------------
 void MembershipCore::On(membership_event::Begin) {
   answered_at_ = now_;
   say_at_ = now_ + kSayFirst;
@@ -158,8 +157,7 @@ void MembershipCore::SayHowItStands() {
   Do(std::move(contact));
 }
 
-// ---- view
-// ------------------------------------------------------------------------------------------------------------
+// ---- view -----------------------------------------------------------------------------------------------------------
 void MembershipCore::Load() {
   Do(action::Range{Ask(Call::kLoad), {ClusterPrefix(options_.cluster), MemberView::kEntriesMax}});
 }
@@ -240,8 +238,7 @@ void MembershipCore::Publish() {
   Do(action::Adopt{std::move(membership)});
 }
 
-// ---- the cluster
-// -----------------------------------------------------------------------------------------------------
+// ---- the cluster ----------------------------------------------------------------------------------------------------
 /// Why the cluster's record is not that of this node's cluster. REQUIRES: there is one.
 absl::Status MembershipCore::Ours() const {
   const ClusterRecord& record = *view_.cluster();
@@ -267,7 +264,7 @@ bool MembershipCore::CheckCluster() {
                                        " cannot be read; put it right, or delete it, with etcdctl"));
     return false;
   }
-  if (absl::Status ours = Ours(); !ours.ok()) return CannotRegister(std::move(ours)), false;
+  if (absl::Status ours = Ours(); !ours.ok()) return Refuse(std::move(ours)), false;
   const ClusterRecord& record = *view_.cluster();
   if (cluster_id_.empty()) Do(action::Remember{cluster_id_ = record.cluster_id});
   if (epoch_ > record.epoch_base + view_.revision()) return WriteCluster(epoch_), false;  // history was lost

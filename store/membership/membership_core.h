@@ -59,6 +59,7 @@ class MembershipCore {
       std::chrono::seconds(5);  ///< beyond ttl: who still holds our id then is alive
   static constexpr Duration kAnnounceMax = std::chrono::seconds(5);  ///< for an Announce to be shown
   static constexpr Duration kLeaveMax = std::chrono::seconds(3);     ///< for the key to be gone
+  static constexpr Duration kCachedAfter = std::chrono::seconds(3);      ///< a start with a cached view waits no longer
   static constexpr Duration kSayFirst = std::chrono::seconds(1);  ///< a start waits so long in silence
   static constexpr Duration kSayEvery = std::chrono::seconds(5);     ///< while a start waits
   static constexpr Duration kNotRegisteredSayEvery = std::chrono::minutes(1);
@@ -122,9 +123,10 @@ class MembershipCore {
   void Wrote(const absl::StatusOr<KeyValue::TxnReply>& reply);
   void RenewIfDue();
   void BecomeReady(Membership membership, bool cached);
-  void StartFromCache();
-  void Rejected(absl::Status why);
-  void CannotRegister(absl::Status why);
+  void StartWithoutEtcd();
+  void Rejected(const absl::Status& why);
+  void Refuse(absl::Status why);
+  void CannotRegister(const absl::Status& why);
   void AdvanceLeave();
   void EndAnnounces(const absl::Status& status);
   void ExpireAnnounces();

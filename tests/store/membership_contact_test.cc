@@ -27,8 +27,7 @@ Membership Cached() {
            {"b", "10.0.0.2:7070", 1, 8, "z", MemberState::kServing, 500}}};
 }
 
-// ---- start
-// -----------------------------------------------------------------------------------------------------------
+// ---- start ----------------------------------------------------------------------------------------------------------
 TEST(MembershipStart, WaitsForEtcdAndSaysSo) {
   Sim sim({"e1:2379", "e2:2379"});
   sim.SetAll(Mood::kRefusing);
@@ -71,6 +70,36 @@ TEST(MembershipStart, CachedViewServesAtOnce) {
   ASSERT_TRUE(sim.RunUntil([&] { return a.registered; }, seconds(7)));
   EXPECT_GT(a.membership.epoch, 500u) << "an etcd that counts from 1 must not be older than what was seen";
   EXPECT_GT(a.membership.Find("a")->epoch, 500u);
+}
+
+TEST(MembershipStart, CachedViewIsNotKeptWaitingBySilentEndpoints) {
+  Sim sim({"e1:2379", "e2:2379", "e3:2379", "e4:2379", "e5:2379"});
+  sim.SetAll(Mood::kSilent);  // each try takes its time
+  Sim::Node& a = sim.Add("a", [](MembershipOptions& o) { o.cached = Cached(); });
+  EXPECT_TRUE(sim.RunUntil([&] { return a.ready.has_value(); }, MembershipCore::kCachedAfter));
+}
+
+TEST(MembershipStart, EtcdThatGoesAwayBeforeRegistrationIsNotWaitedFor) {
+  Sim sim;
+  Sim::Node& a = sim.Add("a");
+  ASSERT_TRUE(sim.RunUntil([&] { return a.ready.has_value(); }));
+  sim.SetAll(Mood::kRefusing);  // while the node reads its disk
+  sim.Run(seconds(10));
+  sim.Register(a);
+  ASSERT_TRUE(sim.RunUntil([&] { return a.registered; }, seconds(10)));
+  EXPECT_TRUE(a.Said("this node serves, and registers when it answers"));
+  sim.SetAll(Mood::kWell);
+  EXPECT_TRUE(sim.RunUntil([&] { return sim.etcd.Find("/kvasir/default/members/a") != nullptr; }, seconds(10)));
+}
+
+TEST(MembershipStart, RefusalOfACallIsNotFinal) {
+  Sim sim;
+  Sim::Node& a = sim.Add("a");
+  a.refuses_writes = absl::FailedPreconditionError("etcdserver: not leader");
+  sim.Run(seconds(3));
+  EXPECT_FALSE(a.refused.has_value() || a.ready.has_value());
+  a.refuses_writes = absl::OkStatus();
+  EXPECT_TRUE(sim.RunUntil([&] { return a.ready.has_value(); }, seconds(6)));
 }
 
 TEST(MembershipStart, CachedViewTellsWhatThisNodeIsNow) {
@@ -125,8 +154,7 @@ TEST(MembershipStart, RefusalsAreToldAndTriedAgain) {
   EXPECT_TRUE(sim.RunUntil([&] { return a.registered; }, seconds(6)));
 }
 
-// ---- later
-// -----------------------------------------------------------------------------------------------------------
+// ---- later ----------------------------------------------------------------------------------------------------------
 TEST(MembershipContact, EtcdGoneForHoursChangesNothing) {
   for (const Mood mood : {Mood::kRefusing, Mood::kSilent}) {
     Sim sim({"e1:2379", "e2:2379", "e3:2379"});
@@ -237,8 +265,7 @@ TEST(MembershipContact, WipedEtcdIsFilledAgainAndEpochsGrow) {
   EXPECT_TRUE(sim.RunUntil([&] { return a.membership == d.membership; }));
 }
 
-// ---- at random
-// -------------------------------------------------------------------------------------------------------
+// ---- at random ------------------------------------------------------------------------------------------------------
 /// Each node's members and last words, for a failure.
 std::string Told(const std::vector<Sim::Node*>& nodes) {
   std::string text;

@@ -147,8 +147,7 @@ TEST(MembershipCore, LeaveEndsInTimeWithoutEtcd) {
   EXPECT_TRUE(never.left.has_value() && never.left->ok()) << "nothing to take out";
 }
 
-// ---- one id, two nodes
-// -----------------------------------------------------------------------------------------------
+// ---- one id, two nodes ----------------------------------------------------------------------------------------------
 TEST(MembershipCore, EarlierLifeIsTakenOverAtOnce) {
   for (const bool same_address : {true, false}) {
     Sim sim;
@@ -216,8 +215,7 @@ TEST(MembershipCore, LaterLifeIsNotFoughtWith) {
       << "free again";
 }
 
-// ---- leases
-// ----------------------------------------------------------------------------------------------------------
+// ---- leases ---------------------------------------------------------------------------------------------------------
 TEST(MembershipCore, PausedProcessRegistersAgainAsJoining) {
   Sim sim;
   Sim::Node &a = Join(sim, "a"), &b = Join(sim, "b");
@@ -289,8 +287,7 @@ TEST(MembershipCore, LostReplyOfAnAnnounceIsFoundInTheView) {
   EXPECT_EQ(a.membership.Find("a")->epoch, sim.etcd.Find(kOwnKey)->modified);
 }
 
-// ---- damage
-// ----------------------------------------------------------------------------------------------------------
+// ---- damage ---------------------------------------------------------------------------------------------------------
 TEST(MembershipCore, KeysThatAreNoMembersAreToldOnceAndLeftOut) {
   Sim sim;
   Sim::Node& a = Join(sim, "a");
@@ -343,8 +340,7 @@ TEST(MembershipCore, UnreadableClusterRecordIsWaitedFor) {
   EXPECT_TRUE(sim.RunUntil([&] { return a.ready.has_value(); }));
 }
 
-// ---- the cluster
-// -----------------------------------------------------------------------------------------------------
+// ---- the cluster ----------------------------------------------------------------------------------------------------
 TEST(MembershipCore, AnotherRunBlocksIsRefusedNamingBoth) {
   Sim sim;
   Join(sim, "a");

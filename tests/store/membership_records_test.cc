@@ -137,8 +137,7 @@ TEST(Records, NamesThatMayStandInAKey) {
   }
 }
 
-// ---- view
-// ------------------------------------------------------------------------------------------------------------
+// ---- view -----------------------------------------------------------------------------------------------------------
 KeyValue::Entry Key(const std::string& id, uint64_t modified) {
   MemberRecord record = Sample();
   record.member.id = id;

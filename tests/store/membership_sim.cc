@@ -14,8 +14,7 @@ namespace kvasir::testing {
 namespace action = membership_action;
 namespace event = membership_event;
 
-// ---- FakeEtcd
-// --------------------------------------------------------------------------------------------------------
+// ---- FakeEtcd -------------------------------------------------------------------------------------------------------
 KeyValue::RangeReply FakeEtcd::Range(const KeyValue::RangeRequest& request) const {
   KeyValue::RangeReply reply{.revision = revision_, .entries = {}, .more = false};
   for (auto at = keys_.lower_bound(request.prefix); at != keys_.end() && at->first.starts_with(request.prefix); ++at) {
@@ -95,8 +94,7 @@ const KeyValue::Entry* FakeEtcd::Find(const std::string& key) const {
   return at == keys_.end() ? nullptr : &at->second;
 }
 
-// ---- Sim
-// -------------------------------------------------------------------------------------------------------------
+// ---- Sim ------------------------------------------------------------------------------------------------------------
 bool Sim::Node::Said(const std::string& words) const {
   return std::any_of(said.begin(), said.end(), [&](const std::string& line) { return line.find(words) != line.npos; });
 }
