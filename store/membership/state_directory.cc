@@ -4,8 +4,10 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -51,7 +53,9 @@ absl::StatusOr<std::string> Read(const std::string& directory, const std::string
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0 && errno == ENOENT) return std::string();
   if (fd < 0) return Refusal(directory, "cannot open " + name, errno);
-  std::string bytes(bytes_max + 1, '\0');
+  struct stat found {};
+  const bool sized = fstat(fd, &found) == 0;
+  std::string bytes(std::min<size_t>(sized ? static_cast<size_t>(found.st_size) : bytes_max, bytes_max) + 1, '\0');
   size_t length = 0;
   ssize_t got = 0;
   while (length < bytes.size() && (got = read(fd, &bytes[length], bytes.size() - length)) > 0)
