@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
-#include "store/node.h"
+#include "store/api/log_sink.h"
 
 namespace kvasir {
 

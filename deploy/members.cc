@@ -59,6 +59,8 @@ absl::StatusOr<MemberList> ParseMembers(std::string_view json, std::string_view 
   MemberList list;
   list.membership.epoch = 1;
   JsonFields fields(*document, std::string(where));
+  fields.Text("cluster", false, &list.cluster);
+  if (list.cluster.size() > kClusterBytesMax) fields.Refuse(Cat("\"cluster\" has more than ", kClusterBytesMax, " bytes"));
   fields.Number("epoch", false, 1, UINT64_MAX, &list.membership.epoch);
   if (uint32_t run = 0; fields.Find("run_blocks", false) != nullptr) {
     fields.Number("run_blocks", false, 1, kRunBlocksMax, &run);
@@ -108,6 +110,7 @@ absl::StatusOr<Member> FindSelf(const MemberList& list, std::string_view self, s
 
 std::string FormatMembers(const MemberList& list) {
   nlohmann::ordered_json document;
+  if (!list.cluster.empty()) document["cluster"] = list.cluster;
   document["epoch"] = list.membership.epoch;
   if (list.run_blocks.has_value()) document["run_blocks"] = *list.run_blocks;
   document["members"] = nlohmann::ordered_json::array();

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The static member list of a cluster: one JSON file, the same on every node.
 //
-//   {"epoch": 1, "run_blocks": 16,
+//   {"cluster": "prod", "epoch": 1, "run_blocks": 16,
 //    "members": [{"id": "a", "control": "10.0.0.1:7070", "shards": 1, "weight": 100, "zone": "r1"}]}
 //
-// id and control are needed; shards 1, weight 100, zone "" (its own), epoch 1 and run_blocks 16 are the defaults.
+// id and control are needed; shards 1, weight 100, zone "" (its own), epoch 1 and run_blocks 16 are the defaults. A node's
+// directory remembers the cluster's name, if it has one, and is refused to a node of another cluster.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,10 @@ inline constexpr uint32_t kShardsMax = 256;
 inline constexpr uint32_t kWeightMax = 1'000'000;
 inline constexpr uint32_t kRunBlocksMax = 65536;
 inline constexpr size_t kMemberIdBytesMax = 128;
+inline constexpr size_t kClusterBytesMax = 48;
 
 struct MemberList {
+  std::string cluster;                 ///< name, "" = it has none
   Membership membership;               ///< sorted by id
   std::optional<uint32_t> run_blocks;  ///< as the file says, if it does
 };

@@ -12,16 +12,13 @@
 
 #include "absl/status/statusor.h"
 #include "store/api/admin_api.h"
+#include "store/api/log_sink.h"
 #include "store/api/peer_api.h"
 #include "store/api/placement.h"
 #include "store/api/store_api.h"
 #include "store/tiers/ssd_tier.h"
 
 namespace kvasir {
-
-enum class Severity : uint8_t { kInfo, kWarning, kError };
-/// May be called from any thread of the node.
-using LogSink = std::function<void(Severity, const std::string& message)>;
 
 /// How one node calls another.
 struct PeerClient {

@@ -47,6 +47,9 @@ absl::Status CheckDirectories(const DaemonOptions& options) {
   if (options.node.ssd.has_value() && !options.dev_temporary) {
     if (auto status = CheckDirectory("--ssd", options.node.ssd->directory); !status.ok()) return status;
   }
+  if (!options.state_directory.empty()) {
+    if (auto status = CheckDirectory("--state-dir", options.state_directory); !status.ok()) return status;
+  }
   if (!options.port_file.empty()) {
     const std::filesystem::path file = std::filesystem::absolute(options.port_file);
     if (auto status = CheckDirectory("--port-file", file.parent_path()); !status.ok()) return status;
@@ -60,6 +63,12 @@ std::string EffectiveConfiguration(const DaemonOptions& options) {
   const auto line = [&out](std::string_view name, const auto& value) { out += Cat(name, " = ", value, "\n"); };
   line("id", node.id);
   line("listen", options.listen.Text());
+  line("advertise", options.advertise.Text());
+  line("members-source", options.etcd.endpoints.empty() ? "static" : Cat("etcd:", Join(options.etcd.endpoints, ",")));
+  if (!options.etcd.endpoints.empty()) {
+    line("cluster", options.etcd.cluster);
+    line("member-ttl", SecondsText(options.etcd.ttl));
+  }
   std::vector<std::string> members;
   for (const Member& member : node.membership.members) members.push_back(Cat(member.id, "@", member.control));
   line("members", Join(members, ","));

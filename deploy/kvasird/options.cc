@@ -5,11 +5,14 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <set>
 
 #include "deploy/flag_types.h"
 #include "deploy/kvasird/check.h"
 #include "deploy/kvasird/huge_pages.h"
+#include "deploy/kvasird/members_flag.h"
 #include "deploy/members.h"
+#include "store/membership/records.h"
 #include "transport/transport.h"
 
 namespace kvasir {
@@ -22,35 +25,56 @@ constexpr uint64_t kDramBytesMin = 16ull << 20;
 constexpr uint64_t kSsdBytesMin = 64ull << 20;
 constexpr uint32_t kThreadsMax = 1024;
 constexpr uint32_t kFdMax = 65535;
+constexpr Duration kEtcdTtlMin = std::chrono::seconds(2), kEtcdTtlMax = std::chrono::minutes(10);
 
 /// Flags as given, before they are weighed against each other.
 struct Flags {
-  std::string listen, members, ssd, data_host, port_file;
+  std::string listen, advertise, members, zone, ssd, data_host, port_file;
   std::string transports = "tcp,shm";
   uint64_t ssd_bytes = SsdOptions().bytes_max;
-  uint32_t shards = 1, run_blocks = 16;
-  bool shards_given = false, run_blocks_given = false, dram_given = false, ssd_size_given = false;
+  uint32_t shards = 1, run_blocks = 16, weight = 1;
+  std::set<std::string> given;  ///< flags that were on the command line
 };
 
 void AddPlaceFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
   AddText(app, "--id", "NAME", &options->node.id,
-          "This node's name, the same after every restart: blocks are placed by it. With --members it must be one of "
-          "the list");
+          "This node's name, the same after every restart: blocks are placed by it. With a member list it must be one "
+          "of the list");
   AddText(app, "--listen", "HOST:PORT", &flags->listen,
           "Where clients and operators call (gRPC). Port 0 takes any free one, see --port-file. Default: this node's "
           "address in --members, else 127.0.0.1:7070, which other machines cannot reach");
-  AddText(app, "--members", "FILE", &flags->members,
-          "Member list of the cluster, the same file on every node:\n"
-          "  {\"epoch\": 1, \"run_blocks\": 16, \"members\": [\n"
+  AddText(app, "--advertise", "HOST:PORT", &flags->advertise,
+          "Where others reach this node, if that is not what it listens at. Port 0 means the port of --listen. Not with "
+          "a member list, which says it");
+  AddText(app, "--members", "static:FILE|etcd:URL[,URL]", &flags->members,
+          "The other nodes. static:FILE, or FILE: a list, the same on every node:\n"
+          "  {\"cluster\": \"prod\", \"epoch\": 1, \"run_blocks\": 16, \"members\": [\n"
           "    {\"id\": \"a\", \"control\": \"10.0.0.1:7070\", \"shards\": 1,\n"
           "     \"weight\": 100, \"zone\": \"r1\"}]}\n"
-          "Default: this node alone");
+          "etcd:URL[,URL]: each node writes itself into etcd (3.4 or newer), like etcd:http://10.0.0.9:2379. Default: "
+          "this node alone");
   AddCount(app, "--shards", &flags->shards, 1, kShardsMax,
-           "Threads that serve data, each with an equal share of the memory: more use more cores. With --members the "
-           "list says it");
+           "Threads that serve data, each with an equal share of the memory: more use more cores. A member list says "
+           "it");
   AddCount(app, "--run-blocks", &flags->run_blocks, 1, kRunBlocksMax,
            "Blocks of a prompt that stay together on one node: more mean fewer calls, fewer spread a prompt better. "
-           "The same on every node; --members may say it");
+           "The same on every node; a member list may say it");
+}
+
+void AddClusterFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
+  AddText(app, "--cluster", "NAME", &options->etcd.cluster,
+          "With etcd: the cluster's name there, so that several share one etcd");
+  AddText(app, "--zone", "NAME", &flags->zone,
+          "Failure domain of this node, as a rack or a power feed: copies of a block avoid sharing one. Default: its own");
+  AddCount(app, "--weight", &flags->weight, 1, kWeightMax,
+           "This node's share of the blocks, relative to the others'. Default: its GiB of --dram and --ssd-size")
+      ->default_str("");
+  AddText(app, "--state", "DIR", &options->state_directory,
+          "Directory that remembers who this node is, its cluster and the members it last saw: with it a node starts "
+          "while etcd is away. Default: the directory cluster in --ssd, else none");
+  AddDuration(app, "--etcd-ttl", &options->etcd.ttl,
+              "A node that etcd has not heard of for this long is no member any more; it renews five times in it. Longer "
+              "rides out longer pauses, and is longer about noticing a death");
 }
 
 void AddRoomFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
@@ -86,7 +110,8 @@ void AddTimeFlags(CLI::App& app, DaemonOptions* options) {
   AddDuration(app, "--unfinished-ttl", &options->node.unfinished_ttl,
               "A block some of whose parts never came is dropped after this. Longer than the longest prefill");
   AddDuration(app, "--drain-wait", &options->drain_wait,
-              "On SIGTERM: the most it waits for readers before it exits. Less than the supervisor's patience");
+              "On SIGTERM: the most it waits before it exits: for readers and, with etcd, for others to take over what it "
+              "holds. Less than the supervisor's patience");
 }
 
 void AddRunFlags(CLI::App& app, DaemonOptions* options) {
@@ -116,7 +141,7 @@ absl::Status CheckFits(const NodeOptions& node, const MemoryLimit& memory) {
 
 absl::Status CheckRoom(const Flags& flags, const MemoryLimit& memory, DaemonOptions* options) {
   NodeOptions& node = options->node;
-  if (options->dev && !flags.dram_given) {
+  if (options->dev && !flags.given.contains("--dram")) {
     node.dram_bytes = kDevDramBytes;
     if (memory.bytes != 0) node.dram_bytes = std::min(node.dram_bytes, memory.bytes / kDevMemoryShare);
   }
@@ -126,13 +151,13 @@ absl::Status CheckRoom(const Flags& flags, const MemoryLimit& memory, DaemonOpti
   }
   if (absl::Status status = CheckFits(node, memory); !status.ok()) return status;
   node.slab_bytes = std::min(node.slab_bytes, node.dram_bytes / node.shards);
-  if (flags.ssd_size_given && flags.ssd.empty() && !options->dev) {
+  if (flags.given.contains("--ssd-size") && flags.ssd.empty() && !options->dev) {
     return absl::InvalidArgumentError("--ssd-size without --ssd: name the directory with --ssd DIR");
   }
   if (flags.ssd.empty() && !options->dev) return absl::OkStatus();
   SsdOptions ssd;
   ssd.directory = flags.ssd;
-  ssd.bytes_max = options->dev && !flags.ssd_size_given ? kDevSsdBytes : flags.ssd_bytes;
+  ssd.bytes_max = options->dev && !flags.given.contains("--ssd-size") ? kDevSsdBytes : flags.ssd_bytes;
   if (ssd.bytes_max < kSsdBytesMin) {
     return absl::InvalidArgumentError(
         Cat("--ssd-size ", HumanBytes(ssd.bytes_max), " is too little. Give at least ", HumanBytes(kSsdBytesMin)));
@@ -143,41 +168,91 @@ absl::Status CheckRoom(const Flags& flags, const MemoryLimit& memory, DaemonOpti
   return absl::OkStatus();
 }
 
-/// Membership, shards, run_blocks and the address to listen at: from the list, or of a cluster of one.
+/// What a member list says about this node; the flags must not say otherwise.
+absl::Status PlaceByList(const Flags& flags, const std::string& file, DaemonOptions* options) {
+  NodeOptions& node = options->node;
+  for (const char* flag : {"--advertise", "--zone", "--weight"}) {
+    if (!flags.given.contains(flag)) continue;
+    return absl::InvalidArgumentError(Cat(flag, ", but ", file, " says that of every node: write it there, and leave the flag out"));
+  }
+  const auto text = ReadFile(file, kMembersFileBytesMax);
+  if (!text.ok()) return absl::InvalidArgumentError(Cat("--members: ", text.status().message()));
+  const auto list = ParseMembers(*text, file);
+  if (!list.ok()) return list.status();
+  const auto shards = flags.given.contains("--shards") ? std::optional(flags.shards) : std::nullopt;
+  const auto self = FindSelf(*list, node.id, shards, file);
+  if (!self.ok()) return self.status();
+  if (flags.given.contains("--run-blocks") && list->run_blocks.value_or(flags.run_blocks) != flags.run_blocks) {
+    return absl::InvalidArgumentError(Cat("--run-blocks ", flags.run_blocks, ", but ", file, " says ", *list->run_blocks,
+                                          ". Leave the flag out, or change the list on every node"));
+  }
+  node.membership = list->membership;
+  node.shards = self->shards;
+  node.run_blocks = list->run_blocks.value_or(flags.run_blocks);
+  options->static_cluster = list->cluster;
+  options->advertise = *ParseHostPort(self->control);
+  return absl::OkStatus();
+}
+
+/// Membership, shards, run_blocks and addresses: from the list, or of a node that knows nobody yet.
 absl::Status CheckPlace(const Flags& flags, DaemonOptions* options) {
   NodeOptions& node = options->node;
-  std::string listen = flags.listen;
   node.shards = flags.shards;
   node.run_blocks = flags.run_blocks;
-  std::string announced;
-  if (!flags.members.empty()) {
-    const auto text = ReadFile(flags.members, kMembersFileBytesMax);
-    if (!text.ok()) return absl::InvalidArgumentError(Cat("--members: ", text.status().message()));
-    const auto list = ParseMembers(*text, flags.members);
-    if (!list.ok()) return list.status();
-    const auto shards = flags.shards_given ? std::optional(flags.shards) : std::nullopt;
-    const auto self = FindSelf(*list, node.id, shards, flags.members);
-    if (!self.ok()) return self.status();
-    if (flags.run_blocks_given && list->run_blocks.value_or(flags.run_blocks) != flags.run_blocks) {
-      return absl::InvalidArgumentError(Cat("--run-blocks ", flags.run_blocks, ", but ", flags.members, " says ",
-                                            *list->run_blocks,
-                                            ". Leave the flag out, or change the list on every node"));
+  std::string listen = flags.listen;
+  if (flags.given.contains("--members")) {
+    auto members = ParseMembersFlag(flags.members);
+    if (!members.ok()) return absl::InvalidArgumentError(Cat("--members: ", members.status().message()));
+    options->etcd.endpoints = members->endpoints;
+    if (!members->file.empty()) {
+      if (absl::Status status = PlaceByList(flags, members->file, options); !status.ok()) return status;
+      if (listen.empty()) listen = options->advertise.Text();
     }
-    node.membership = list->membership;
-    node.shards = self->shards;
-    node.run_blocks = list->run_blocks.value_or(flags.run_blocks);
-    announced = self->control;
   }
-  if (listen.empty()) listen = announced.empty() ? std::string(kDefaultControl) : announced;
-  const auto address = ParseHostPort(listen);
+  const auto address = ParseHostPort(listen.empty() ? std::string(kDefaultControl) : listen);
   if (!address.ok()) return absl::InvalidArgumentError(Cat("--listen: ", address.status().message()));
   options->listen = *address;
-  if (node.membership.members.empty()) {
-    node.membership = {.epoch = 1, .members = {{node.id, address->Text(), node.shards, 100, ""}}};
+  if (!flags.advertise.empty()) {
+    const auto advertise = ParseHostPort(flags.advertise);
+    if (!advertise.ok()) return absl::InvalidArgumentError(Cat("--advertise: ", advertise.status().message()));
+    options->advertise = *advertise;
   }
-  node.data_host = !flags.data_host.empty() ? flags.data_host
-                   : announced.empty()      ? address->host
-                                            : ParseHostPort(announced)->host;
+  if (options->advertise.host.empty()) options->advertise = options->listen;
+  node.data_host = flags.data_host.empty() ? options->advertise.host : flags.data_host;
+  return absl::OkStatus();
+}
+
+/// A node without a list: it is alone, or etcd knows the others. After CheckRoom: its weight is its room.
+absl::Status CheckEtcd(const Flags& flags, DaemonOptions* options) {
+  NodeOptions& node = options->node;
+  const bool etcd = !options->etcd.endpoints.empty();
+  for (const char* flag : {"--cluster", "--etcd-ttl"}) {
+    if (!etcd && flags.given.contains(flag)) {
+      return absl::InvalidArgumentError(Cat(flag, " is for members in etcd: give --members etcd:URL, or leave it out"));
+    }
+  }
+  if (etcd && flags.listen.empty()) {
+    return absl::InvalidArgumentError("with --members etcd:URL the other nodes must be able to dial this one: say where with --listen HOST:PORT");
+  }
+  if (options->advertise.host == "0.0.0.0" || options->advertise.host == "::") {
+    if (etcd || flags.given.contains("--advertise")) {
+      return absl::InvalidArgumentError(Cat("others cannot dial ", options->advertise.Text(),
+                                            ". Add --advertise HOST:PORT with this machine's address, as they reach it"));
+    }
+  }
+  const Duration ttl = options->etcd.ttl;
+  if (ttl < kEtcdTtlMin || ttl > kEtcdTtlMax || ttl % std::chrono::seconds(1) != Duration::zero()) {
+    return absl::InvalidArgumentError("--etcd-ttl must be whole seconds, from 2s to 10m");
+  }
+  for (const absl::Status& name : {CheckKeyName("--id", node.id, kMemberIdBytesMax),
+                                   CheckKeyName("--cluster", options->etcd.cluster, kClusterNameBytesMax)}) {
+    if (etcd && !name.ok()) return name;
+  }
+  if (flags.zone.size() > kMemberIdBytesMax) return absl::InvalidArgumentError(Cat("--zone has more than ", kMemberIdBytesMax, " bytes"));
+  if (!node.membership.members.empty()) return absl::OkStatus();
+  const uint64_t room = (node.dram_bytes + (node.ssd.has_value() ? node.ssd->bytes_max : 0)) >> 30;
+  const auto weight = flags.given.contains("--weight") ? flags.weight : static_cast<uint32_t>(std::clamp<uint64_t>(room, 1, kWeightMax));
+  node.membership = {.epoch = 1, .members = {{node.id, options->advertise.Text(), node.shards, weight, flags.zone}}};
   return absl::OkStatus();
 }
 
@@ -225,8 +300,10 @@ constexpr const char* kFooter = R"(Examples:
       one node that other machines can reach
   kvasird --id a --members members.json --dram 32GiB --ssd /var/lib/kvasir
       one of several; start it so on each machine, with its own --id
+  kvasird --id a --members etcd:http://10.0.0.9:2379 --listen 10.0.0.1:7070 --dram 32GiB
+      one of several that find each other through etcd, and may come and go
 
-Signals: SIGTERM or SIGINT stops new work, waits for readers and exits with 0; a second one exits at once.
+Signals: SIGTERM or SIGINT stops new work, waits (--drain-wait), leaves the cluster and exits with 0; a second one exits at once.
 Exit status: 0 stopped as asked, 1 it could not go on, 2 a flag, file or directory is not as it must be.)";
 
 }  // namespace
@@ -240,6 +317,7 @@ absl::StatusOr<ParsedDaemon> ParseDaemonOptions(int argc, const char* const* arg
   app.set_help_flag("-h,--help", "Print this and exit");
   app.footer(kFooter);
   AddPlaceFlags(app, &flags, &options);
+  AddClusterFlags(app, &flags, &options);
   AddRoomFlags(app, &flags, &options);
   AddDataFlags(app, &flags, &options);
   AddTimeFlags(app, &options);
@@ -253,12 +331,11 @@ absl::StatusOr<ParsedDaemon> ParseDaemonOptions(int argc, const char* const* arg
   } catch (const CLI::ParseError& error) {
     return absl::InvalidArgumentError(Cat(Explain(app, error), "\nSee: kvasird --help"));
   }
-  flags.shards_given = app.count("--shards") > 0;
-  flags.run_blocks_given = app.count("--run-blocks") > 0;
-  flags.dram_given = app.count("--dram") > 0;
-  flags.ssd_size_given = app.count("--ssd-size") > 0;
-  for (const absl::Status& status :
-       {CheckPlace(flags, &options), CheckRoom(flags, memory, &options), CheckAddresses(flags, &options)}) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->count() > 0) flags.given.insert(option->get_name());
+  }
+  for (const absl::Status& status : {CheckPlace(flags, &options), CheckRoom(flags, memory, &options),
+                                     CheckAddresses(flags, &options), CheckEtcd(flags, &options)}) {
     if (!status.ok()) return status;
   }
   options.log.node = options.node.id;

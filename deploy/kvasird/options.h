@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "deploy/flags.h"
@@ -12,9 +13,20 @@
 
 namespace kvasir {
 
+/// Members that etcd lists.
+struct EtcdOptions {
+  std::vector<std::string> endpoints;  ///< HOST:PORT; empty = the members are known from the start
+  std::string cluster = "default";
+  Duration ttl = std::chrono::seconds(10);  ///< of this node's lease
+};
+
 struct DaemonOptions {
-  NodeOptions node;  ///< but its log
-  HostPort listen;   ///< port 0 = any; then the membership's control port is filled in once it is known
+  NodeOptions node;    ///< but its log; with etcd the membership is this node alone until etcd has told the others
+  HostPort listen;     ///< port 0 = any
+  HostPort advertise;  ///< what others dial; port 0 = that of `listen`
+  EtcdOptions etcd;
+  std::string static_cluster;   ///< name of a cluster that is not in etcd, "" = it has none
+  std::string state_directory;  ///< "" = beside the SSD tier, or none
   LogOptions log;
   int ready_fd = -1;      ///< one line is written here when it serves; -1 = nowhere
   std::string port_file;  ///< "" = none

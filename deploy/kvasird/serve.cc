@@ -16,6 +16,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "absl/cleanup/cleanup.h"
+#include "deploy/kvasird/cluster_seat.h"
 #include "deploy/kvasird/free_port.h"
 #include "deploy/term.h"
 #include "deploy/text.h"
@@ -136,6 +138,36 @@ void Drain(Node& node, const DaemonOptions& options, const Signals& signals) {
   close(done);
 }
 
+/// A signal came while it waited for etcd: nobody relies on it yet.
+absl::Status StoppedEarly(const DaemonOptions& options, const Signals& signals) {
+  options.node.log(Severity::kInfo, Cat(signals.Take(), ": stopped before this node was a member"));
+  return absl::OkStatus();
+}
+
+/// Fills the port in wherever a free one was asked for.
+void SetPort(DaemonOptions* options, uint16_t port) {
+  if (options->advertise.port == 0) {
+    const std::string before = options->advertise.Text();
+    options->advertise.port = port;
+    for (Member& member : options->node.membership.members) {
+      if (member.id == options->node.id && member.control == before) member.control = options->advertise.Text();
+    }
+  }
+  options->listen.port = port;
+}
+
+/// From the first signal on: nothing new, then nothing left to hand over, then nobody.
+void End(Node& node, GrpcServer& server, ClusterSeat& seat, const DaemonOptions& options, const Signals& signals) {
+  const char* name = signals.Take();
+  options.node.log(Severity::kInfo, Cat(name, ": takes no new work, waits at most ", HumanDuration(options.drain_wait),
+                                        " for readers and takers; a second signal exits at once"));
+  server.SetHealth(GrpcServer::kReadiness, false);
+  Drain(node, options, signals);
+  seat.Leave();
+  server.Shutdown(kLastCalls);
+  options.node.log(Severity::kInfo, "stopped");
+}
+
 }  // namespace
 
 absl::Status Serve(DaemonOptions options) {
@@ -143,12 +175,7 @@ absl::Status Serve(DaemonOptions options) {
   options.node.log = MakeLog(options.log);
   const auto port = FindPort(options.listen);
   if (!port.ok()) return port.status();
-  for (Member& member : options.node.membership.members) {
-    const bool any =
-        options.listen.port == 0 && member.id == options.node.id && member.control == options.listen.Text();
-    if (any) member.control = HostPort{options.listen.host, *port}.Text();
-  }
-  options.listen.port = *port;
+  SetPort(&options, *port);
 
   std::unique_ptr<TemporaryDirectory> temporary;  // before the node: removed after it
   if (options.dev_temporary) {
@@ -157,12 +184,22 @@ absl::Status Serve(DaemonOptions options) {
     temporary = *std::move(made);
     options.node.ssd->directory = temporary->path();
   }
+  auto seat = ClusterSeat::Take(&options, signals.fd());
+  if (absl::IsCancelled(seat.status())) return StoppedEarly(options, signals);
+  if (!seat.ok()) return seat.status();
   options.node.dial = [](const std::string& control) { return PeerClient{MakeGrpcStore(control), MakeGrpcPeer(control)}; };
   auto node = Node::Start(options.node);
   if (!node.ok()) return node.status();
+  const absl::Cleanup stand_up = [&seat] { seat->reset(); };  // before the node, which must not be told anything then
   GrpcServer server({.store = node->get(), .admin = node->get(), .peer = node->get()}, {.address = options.listen.Text()});
   const auto control = server.Start();
   if (!control.ok()) return control.status();
+  const absl::Status joined = (*seat)->Join(node->get(), signals.fd());
+  if (absl::IsCancelled(joined)) {
+    (*seat)->Leave();  // it may just have been written
+    return StoppedEarly(options, signals);
+  }
+  if (!joined.ok()) return joined;
   server.SetHealth(GrpcServer::kReadiness, true);
   if (absl::Status status = Announce(options, **node, *control); !status.ok()) return status;
   if (!IsLoopback(options.listen.host)) {
@@ -170,14 +207,7 @@ absl::Status Serve(DaemonOptions options) {
                      Cat("calls and data at ", *control,
                          " are neither encrypted nor authenticated: keep them inside a trusted network"));
   }
-
-  const char* name = signals.Take();
-  options.node.log(Severity::kInfo, Cat(name, ": takes no new work, waits at most ", HumanDuration(options.drain_wait),
-                                        " for readers; a second signal exits at once"));
-  server.SetHealth(GrpcServer::kReadiness, false);
-  Drain(**node, options, signals);
-  server.Shutdown(kLastCalls);
-  options.node.log(Severity::kInfo, "stopped");
+  End(**node, server, **seat, options, signals);
   return absl::OkStatus();
 }
 

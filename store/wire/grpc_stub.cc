@@ -6,12 +6,12 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "store/wire/callback_threads.h"
 #include "store/wire/convert.h"
+#include "store/wire/delivery_gate.h"
 #include "store/wire/kvasir.grpc.pb.h"
-#include "transport/sync.h"
 
 namespace kvasir {
 namespace {
@@ -32,24 +32,6 @@ absl::Status ToAbsl(const grpc::Status& status) {
 /// An answer that breaks the contract is not the caller's InvalidArgument.
 absl::Status BadAnswer(const absl::Status& why) {
   return absl::InternalError(absl::StrCat("the node's answer is refused: ", why.message()));
-}
-
-/// gRPC's callback threads live as long as a channel uses them, and whoever releases the last such channel joins them.
-/// A callback may well be that one (its call holds the channel), and a thread that joins itself frees its queue twice.
-/// So one channel to nowhere keeps the threads until the process ends; a failed call on it is what starts them.
-void KeepCallbackThreads() {
-  struct Keeper {
-    std::shared_ptr<grpc::Channel> channel = grpc::CreateChannel("", nullptr);  // lame: every call fails in place
-    std::unique_ptr<v1::Admin::Stub> stub = v1::Admin::NewStub(channel);
-    grpc::ClientContext context;
-    v1::StatusRequest request;
-    v1::NodeStatus reply;
-    Keeper() {
-      stub->async()->Status(&context, &request, &reply, [](const grpc::Status&) {});
-    }
-  };
-  static Keeper* volatile keeper = new Keeper;  // never released; volatile keeps its address where leak checkers look
-  static_cast<void>(keeper);
 }
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
@@ -137,40 +119,25 @@ class WatchCall : public grpc::ClientReadReactor<v1::WatchEvent> {
         refused_ = BadAnswer(event.status());
         return context_.TryCancel();
       }
-      Deliver([&] { event_(*std::move(event)); });
+      gate_.Deliver([&] { event_(*std::move(event)); });
     }
     message_.Clear();
     StartRead(&message_);
   }
 
   void OnDone(const grpc::Status& status) override {
-    Deliver([&] { end_(!refused_.ok() ? refused_ : ToAbsl(status)); });
+    gate_.Deliver([&] { end_(!refused_.ok() ? refused_ : ToAbsl(status)); });
     const std::shared_ptr<WatchCall> last = std::move(self_);
   }
 
   /// No callback begins after this; waits for the one that is running, unless this is it.
   void Close() {
-    MutexLock lock(mutex_);
-    closed_ = true;  // first: the end that TryCancel brings is not the owner's any more
+    gate_.Shut();  // first: the end that TryCancel brings is not the owner's any more
     context_.TryCancel();
-    while (delivering_ && deliverer_ != std::this_thread::get_id()) quiet_.Wait(mutex_);
+    gate_.AwaitQuiet();
   }
 
  private:
-  template <class Work>
-  void Deliver(Work work) {
-    {
-      MutexLock lock(mutex_);
-      if (closed_) return;
-      delivering_ = true;
-      deliverer_ = std::this_thread::get_id();
-    }
-    work();
-    MutexLock lock(mutex_);
-    delivering_ = false;
-    quiet_.NotifyAll();
-  }
-
   std::shared_ptr<WatchCall> self_;  // until OnDone
   std::shared_ptr<grpc::Channel> channel_;
   grpc::ClientContext context_;
@@ -179,11 +146,7 @@ class WatchCall : public grpc::ClientReadReactor<v1::WatchEvent> {
   absl::Status refused_;
   StoreApi::OnEvent event_;
   StoreApi::OnEnd end_;
-  Mutex mutex_;
-  CondVar quiet_;
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  bool delivering_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread::id deliverer_ ABSL_GUARDED_BY(mutex_);
+  DeliveryGate gate_;
 };
 
 class GrpcWatcher final : public StoreApi::Watcher {
@@ -295,6 +258,21 @@ class GrpcPeer final : public PeerApi {
 };
 
 }  // namespace
+
+void KeepCallbackThreads() {
+  struct Keeper {  // a failed call is what starts them
+    std::shared_ptr<grpc::Channel> channel = grpc::CreateChannel("", nullptr);  // lame: every call fails in place
+    std::unique_ptr<v1::Admin::Stub> stub = v1::Admin::NewStub(channel);
+    grpc::ClientContext context;
+    v1::StatusRequest request;
+    v1::NodeStatus reply;
+    Keeper() {
+      stub->async()->Status(&context, &request, &reply, [](const grpc::Status&) {});
+    }
+  };
+  static Keeper* volatile keeper = new Keeper;  // never released; volatile keeps its address where leak checkers look
+  static_cast<void>(keeper);
+}
 
 std::shared_ptr<StoreApi> MakeGrpcStore(const std::string& address) { return std::make_shared<GrpcStore>(address); }
 std::shared_ptr<AdminApi> MakeGrpcAdmin(const std::string& address) { return std::make_shared<GrpcAdmin>(address); }

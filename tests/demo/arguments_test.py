@@ -48,6 +48,11 @@ class ArgumentsTest(unittest.TestCase):
         self.assertEqual(status, 2, said)
         self.assertIn("--wrong", said)
 
+    def test_members_that_are_neither(self):
+        status, said = run("--members", "zookeeper")
+        self.assertEqual(status, 2, said)
+        self.assertIn("'static', 'etcd'", said)
+
     def test_programs_that_are_not_built(self):
         status, said = run(build=self.directory)
         self.assertEqual(status, 1, said)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes of the demo: three kvasird and the engines. Whatever is started here is stopped here, however the demo ends.
+"""Processes of the demo: three kvasird, the engines and, if asked for, an etcd. Whatever is started here is stopped here, however the demo ends.
 
 Nothing waits by the clock: a node says that it serves by a pipe, an engine answers a line, a process that ends closes both.
 Every wait has a bound, and what ran into it is shown with the tail of its log.
@@ -11,6 +11,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
@@ -30,6 +31,43 @@ def free_ports(count):
         return [s.getsockname()[1] for s in sockets]
 
 
+class Etcd:
+    """One etcd-server on free ports; the nodes find each other through it."""
+
+    PROGRAM = pathlib.Path("/usr/bin/etcd")
+    SERVES = b"serving client traffic"
+
+    def __init__(self, directory, keep):
+        if not self.PROGRAM.is_file():
+            raise Trouble(f"{self.PROGRAM} is not there. Install it with: apt-get install etcd-server")
+        self.directory, self.log, self.keep = directory, directory / "etcd.log", keep
+        self.process = None
+
+    def start(self):
+        """Returns when it serves."""
+        self.client, peer = (f"http://127.0.0.1:{port}" for port in free_ports(2))
+        command = [self.PROGRAM, "--data-dir", self.directory / self.client[-5:], "--listen-client-urls", self.client, "--advertise-client-urls",
+                   self.client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
+                   "--logger", "zap"]
+        with_parent = None if self.keep else dies_with_parent
+        self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, bufsize=0, start_new_session=True, preexec_fn=with_parent)
+        with open(self.log, "ab", buffering=0) as log:
+            line = b""
+            while self.SERVES not in line:
+                line = read_line(self.process.stdout, START_S, "etcd", self.log)
+                log.write(line)
+            # From here on nobody waits for what it says, and it must not wait for a reader.
+            self.copier = subprocess.Popen(["cat"], stdin=self.process.stdout, stdout=log, start_new_session=True, preexec_fn=with_parent)
+        self.process.stdout.close()
+
+    def stop(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+            self.copier.wait()
+
+
 class Node:
     """One kvasird on its own directory; may be stopped and started again."""
 
@@ -42,9 +80,8 @@ class Node:
     def start(self):
         """Begins to start; ready() waits for it."""
         read_end, write_end = os.pipe()
-        command = [self.cluster.kvasird, "--id", self.name, "--members", self.cluster.members, "--ssd", self.ssd,
-                   "--ssd-size", "1GiB", "--dram", "64MiB", "--transports", "tcp,shm", "--drain-wait", "2s",
-                   "--ready-fd", str(write_end)]
+        command = [self.cluster.kvasird, "--id", self.name, *self.cluster.members_flags(self), "--ssd", self.ssd,
+                   "--ssd-size", "1GiB", "--dram", "64MiB", "--transports", "tcp,shm", "--ready-fd", str(write_end)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             pass_fds=[write_end], start_new_session=True,
@@ -76,9 +113,9 @@ class Node:
 
 
 class Cluster:
-    """Three nodes with one static member list, in one directory."""
+    """Three nodes in one directory, with one static member list or an etcd."""
 
-    def __init__(self, build, directory, run_blocks, keep):
+    def __init__(self, build, directory, run_blocks, keep, members):
         self.directory, self.keep, self.run_blocks = pathlib.Path(directory), keep, run_blocks
         self.kvasird, self.kvasir_program = build / "deploy/kvasird", build / "deploy/kvasir"
         self.engine_program = build / "tests/demo/demo_engine"
@@ -87,6 +124,13 @@ class Cluster:
             if not program.is_file():
                 raise Trouble(f"{program} is not built. Build it and run the demo with: ./run demo")
         self.nodes, self.engines = [], []
+        self.etcd = Etcd(self.directory, keep) if members == "etcd" else None
+
+    def members_flags(self, node):
+        """How a node learns of the others. A drain hands its blocks over where etcd tells the others of it."""
+        if self.etcd is None:
+            return ["--members", self.members, "--drain-wait", "2s"]
+        return ["--members", f"etcd:{self.etcd.client}", "--listen", node.control, "--run-blocks", str(self.run_blocks), "--drain-wait", "20s"]
 
     def start(self, count=3, attempts=3):
         for attempt in range(attempts):
@@ -94,18 +138,35 @@ class Cluster:
             members = [{"id": node.name, "control": node.control} for node in self.nodes]
             self.members.write_text(json.dumps({"epoch": 1, "run_blocks": self.run_blocks, "members": members}, indent=1))
             try:
+                if self.etcd is not None:
+                    self.etcd.start()
                 for node in self.nodes:
                     node.start()
                 for node in self.nodes:
                     node.ready()
+                self.await_serving(self.nodes)
                 return
             except Trouble as trouble:
                 self.stop()
-                if "is in use" not in str(trouble) or attempt + 1 == attempts:
+                if "in use" not in str(trouble) or attempt + 1 == attempts:
                     raise
 
     def node(self, name):
         return next(node for node in self.nodes if node.name == name)
+
+    def await_serving(self, nodes):
+        """Until each of these nodes knows all of them, serving: those that find each other by etcd join first."""
+        end = time.monotonic() + START_S
+        while True:
+            seen = [json.loads(self.kvasir("-o", "json", "--node", node.control, "status", allowed=(0, 1, 4))) for node in nodes]
+            if all(len(all_of) == len(nodes) and all(one.get("state") == "serving" for one in all_of) for all_of in seen):
+                return
+            if time.monotonic() > end:
+                raise Trouble(f"the nodes do not all serve {START_S} s after their start. The end of the first one's log:\n{tail(nodes[0].log)}")
+
+    def processes(self):
+        """Ids of all that --keep leaves running."""
+        return [node.process.pid for node in self.nodes] + ([self.etcd.process.pid] if self.etcd is not None else [])
 
     def addresses(self):
         return [node.control for node in self.nodes]
@@ -129,6 +190,8 @@ class Cluster:
         for node in self.nodes:
             if not leave_nodes and node.process is not None and node.process.poll() is None:
                 node.kill()
+        if self.etcd is not None and not leave_nodes:
+            self.etcd.stop()
 
 
 class Engine:

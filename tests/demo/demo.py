@@ -27,6 +27,7 @@ def parse(arguments):
     parser.add_argument("--json", action="store_true", help="JSON lines on stdout, one a check, the last a summary; all else on stderr")
     parser.add_argument("--report", type=pathlib.Path, metavar="DIR", help="write DIR/index.html: a timeline and the tables, one page")
     parser.add_argument("--keep", action="store_true", help="leave the nodes running and say what to type next")
+    parser.add_argument("--members", choices=("static", "etcd"), default="static", help="how the nodes know each other: one list, or an etcd that is started with them (default: static)")
     parser.add_argument("--transport", choices=("tcp", "shm"), default="tcp", help="how block data travels (default: tcp, as between machines)")
     return parser.parse_args(arguments)
 
@@ -61,7 +62,7 @@ def next_steps(cluster, screen):
     for command, why in ((f"{cluster.kvasir_program} --node {control} status", "how full they are and what they counted"),
                          (f"{cluster.kvasir_program} --node {control} ls", "the blocks they hold"),
                          (f"{cluster.kvasir_program} --node {control} bench", "move some more"),
-                         (f"kill {' '.join(str(node.process.pid) for node in cluster.nodes)}; rm -r {cluster.directory}", "end and clean up")):
+                         (f"kill {' '.join(map(str, cluster.processes()))}; rm -r {cluster.directory}", "end and clean up")):
         screen.line(f"  {command}\n      {why}")
 
 
@@ -70,7 +71,7 @@ def run(args, directory, screen, checks):
     kept = False
     try:
         options_of(args, directory)
-        cluster = Cluster(args.build.resolve(), directory, RUN_BLOCKS, args.keep)
+        cluster = Cluster(args.build.resolve(), directory, RUN_BLOCKS, args.keep, args.members)
     except prompts.BadPrompt as bad:
         print(f"demo: {bad}", file=sys.stderr)
         return USAGE_STATUS, kept

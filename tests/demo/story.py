@@ -45,8 +45,10 @@ class Story:
             computes prompts; the decode engine generates and is split in two tensor-parallel ranks, each with half of the heads and
             pages laid out in another order; the solo engine has no store: what it says is the truth. The model reads bytes: one
             byte, one token. A block is 128 tokens, {size(self.block_bytes())} of KV; two blocks are a run, and a run lives on two nodes.""")
-        self.checks.add("nodes_serve", all(node.status()["state"] == "serving" for node in self.cluster.nodes),
-                        "three nodes serve", nodes=self.cluster.addresses())
+        seen = [node.status() for node in self.cluster.nodes]
+        source = seen[0]["membership_source"]
+        self.checks.add("nodes_serve", all(one["state"] == "serving" for one in seen) and len({one["epoch"] for one in seen}) == 1,
+                        f"three nodes serve and know each other ({source})", nodes=self.cluster.addresses(), members=source)
 
     def open(self, engine, nodes=None):
         return engine.ask("open", role=engine.name, model=self.options.model, threads=2,
@@ -160,6 +162,8 @@ class Story:
         begun = time.monotonic()
         self.victim.start(), self.victim.ready()
         started = time.monotonic() - begun
+        if self.cluster.etcd is not None:
+            self.cluster.await_serving(self.cluster.nodes)
         recovered = self.victim.status()["counters"].get("parts_recovered", 0)
         self.others = [node for node in self.cluster.nodes if node is not self.victim]
         stopped = [node.stop() for node in self.others]
@@ -168,14 +172,16 @@ class Story:
         before = self.reopen([self.victim.control])
         got = self.generate(self.decode)
         served = self.served_runs()
-        mine = [run for run, owners in self.runs() if self.victim.name in owners]
+        # Where a list is all they know, nobody takes over from a node that stops; etcd tells, and they hand over what they hold.
+        handed_over = self.cluster.etcd is not None
+        mine = [run for run, owners in self.runs() if handed_over or self.victim.name in owners]
         self.facts.update(recovered=recovered, alone=got)
         self.checks.add("restarted_node",
                         min(recovered, verified["parts"]) >= self.parts_before > 0 and not verified["damaged"]
                         and stopped == [0, 0] and served == mine and got["blocks"] >= 2 and got["text"] == self.truth["text"],
                         f"after kill -9 and a start on the same directory {recovered} durable parts are found again; alone, it serves all "
-                        f"{len(served)} runs it had a copy of ({got['blocks']} leading blocks of the prompt; "
-                        f"{counted(got, before, *MISSES)} misses counted for the rest) and the text is right",
+                        f"{len(served)} runs {'that were there' if handed_over else 'it had a copy of'} ({got['blocks']} leading blocks of "
+                        f"the prompt; {counted(got, before, *MISSES)} misses counted for the rest) and the text is right",
                         parts=recovered, verified=verified["parts"], runs_served=len(served), blocks=got["blocks"], start_s=started)
 
     def reopen(self, nodes):

@@ -40,6 +40,30 @@ TEST(Kvasird, BadFlagsEndWithTwo) {
       {{"--ssd-size", "1GiB"}, 2, "--ssd-size without --ssd: name the directory with --ssd DIR"},
       {{"--log-level", "loud"}, 2, "--log-level: 'loud' is not a log level. Write info, warning or error"},
       {{"--members", "/no/such/file"}, 2, "--members: cannot read /no/such/file: No such file or directory"},
+      {{"--members", "static:/no/such/file"}, 2, "--members: cannot read /no/such/file: No such file or directory"},
+      {{"--members", "static:"}, 2, "--members: 'static:' names no file. Write static:FILE or etcd:URL[,URL]"},
+      {{"--members", ""}, 2, "--members: '' names no file. Write static:FILE or etcd:URL[,URL]"},
+      {{"--members", "etcd:"}, 2, "--members: 'etcd:' names no URL. Write etcd:URL[,URL], like etcd:http://"},
+      {{"--members", "etcd:,,"}, 2, "names no URL"},
+      {{"--members", "etcd:10.0.0.1"}, 2, "'10.0.0.1' is not an address of etcd: '10.0.0.1' is not an address: it has no port"},
+      {{"--members", "etcd:https://10.0.0.1:2379"}, 2, "asks for TLS, which this build does not speak to etcd"},
+      {{"--members", "etcd:ftp://10.0.0.1:2379"}, 2, "is no http URL"},
+      {{"--members", "etcd:http://10.0.0.1:2379/v3"}, 2, "has a path, etcd has none"},
+      {{"--members", "etcd:http://10.0.0.1:0"}, 2, "has port 0"},
+      {{"--members", "etcd:10.0.0.1:1,http://10.0.0.1:1/"}, 2, "'http://10.0.0.1:1/' is there twice"},
+      {{"--members", "etcd:10.0.0.1:2379"}, 2, "the other nodes must be able to dial this one: say where with --listen HOST:PORT"},
+      {{"--members", "etcd:10.0.0.1:2379", "--listen", "0.0.0.0:7070", "--data-host", "127.0.0.1"}, 2,
+       "others cannot dial 0.0.0.0:7070. Add --advertise HOST:PORT with this machine's address"},
+      {{"--members", "etcd:10.0.0.1:2379", "--listen", "127.0.0.1:0", "--advertise", "0.0.0.0:1", "--data-host", "127.0.0.1"}, 2,
+       "others cannot dial 0.0.0.0:1. Add --advertise"},
+      {{"--members", "etcd:10.0.0.1:2379", "--listen", "127.0.0.1:0", "--advertise", "7070"}, 2, "--advertise: '7070' is not an address"},
+      {{"--members", "etcd:10.0.0.1:2379", "--listen", "127.0.0.1:0", "--cluster", "a/b"}, 2, "--cluster 'a/b' must have 1 to 64 letters"},
+      {{"--members", "etcd:10.0.0.1:2379", "--listen", "127.0.0.1:0", "--id", "a b"}, 2, "--id 'a b' must have 1 to 128 letters"},
+      {{"--members", "etcd:10.0.0.1:2379", "--listen", "127.0.0.1:0", "--etcd-ttl", "1s"}, 2, "--etcd-ttl must be whole seconds, from 2s to 10m"},
+      {{"--members", "etcd:10.0.0.1:2379", "--listen", "127.0.0.1:0", "--etcd-ttl", "2500ms"}, 2, "--etcd-ttl must be whole seconds"},
+      {{"--cluster", "prod"}, 2, "--cluster is for members in etcd: give --members etcd:URL, or leave it out"},
+      {{"--etcd-ttl", "5s"}, 2, "--etcd-ttl is for members in etcd"},
+      {{"--weight", "0"}, 2, "--weight: '0' is not a whole number from 1 to 1000000"},
       {{"serve"}, 2, "unexpected argument serve"},
   };
   for (const Case& c : kCases) {
@@ -61,6 +85,9 @@ TEST(Kvasird, MemberListThatNamesItselfTwiceOrNotAtAll) {
   ExpectRefusal(run("twice.json", {}), 2, "node \"a\" is there twice, as member 1 and member 2. Remove one");
   ExpectRefusal(run("other.json", {}), 2, "names only b. Add it to the list on every node");
   ExpectRefusal(run("shards.json", {"--shards", "3"}), 2, "--shards 3, but");
+  for (const char* flag : {"--advertise", "--zone", "--weight"}) {
+    ExpectRefusal(run("shards.json", {flag, "7"}), 2, std::string(flag) + ", but " + (directory / "shards.json") + " says that of every node");
+  }
 }
 
 TEST(Kvasird, CheckFindsWhatIsWrongWithDirectories) {

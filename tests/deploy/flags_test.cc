@@ -122,7 +122,7 @@ TEST_F(Files, ReadsAndWritesFiles) {
 }
 
 TEST(Members, ReadsAListAndSortsIt) {
-  const auto list = ParseMembers(R"({"epoch":3,"run_blocks":2,"members":[
+  const auto list = ParseMembers(R"({"cluster":"prod","epoch":3,"run_blocks":2,"members":[
       {"id":"b","control":"10.0.0.2:7070","shards":2,"weight":50,"zone":"r2"},{"id":"a","control":"10.0.0.1:7070"}]})",
                                  "m.json");
   ASSERT_TRUE(list.ok()) << list.status();
@@ -131,7 +131,9 @@ TEST(Members, ReadsAListAndSortsIt) {
   ASSERT_EQ(list->membership.members.size(), 2u);
   EXPECT_EQ(list->membership.members[0], (Member{"a", "10.0.0.1:7070", 1, 100, "", MemberState::kServing, 3}));
   EXPECT_EQ(list->membership.members[1], (Member{"b", "10.0.0.2:7070", 2, 50, "r2", MemberState::kServing, 3}));
+  EXPECT_EQ(list->cluster, "prod");
   EXPECT_EQ(ParseMembers(FormatMembers(*list), "again")->membership, list->membership);
+  EXPECT_EQ(ParseMembers(FormatMembers(*list), "again")->cluster, "prod");
 }
 
 TEST(Members, EachMistakeHasItsSentence) {
@@ -150,6 +152,9 @@ TEST(Members, EachMistakeHasItsSentence) {
        "\"shards\" must be a whole number from 1 to 256, not 0"},
       {R"({"members":[{"id":"a","control":"x:1","shards":-1}]})", "\"shards\" must be a whole number"},
       {R"({"members":[{"id":7,"control":"x:1"}]})", "\"id\" must be a text in quotes"},
+      {R"({"cluster":7,"members":[{"id":"a","control":"x:1"}]})", "\"cluster\" must be a text in quotes"},
+      {R"({"cluster":"ccccccccccccccccccccccccccccccccccccccccccccccccc","members":[{"id":"a","control":"x:1"}]})",
+       "\"cluster\" has more than 48 bytes"},
       {R"({"run_blocks":0,"members":[{"id":"a","control":"x:1"}]})", "\"run_blocks\" must be a whole number from 1"},
       {R"({"members":[{"id":"a","control":"x:1"},{"id":"a","control":"x:2"}]})",
        "node \"a\" is there twice, as member 1 and member 2. Remove one or give it an id of its own"},

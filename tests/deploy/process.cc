@@ -2,12 +2,10 @@
 // fork, exec, pipes and poll. Child output goes to files in memory, so that nobody waits for a full pipe.
 #include "tests/deploy/process.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,7 +21,6 @@ namespace kvasir::testing {
 namespace {
 
 constexpr int kReadyFd = 9;
-constexpr int kPortsBegin = 12'000, kPorts = 18'000;  ///< below those that the system gives to whoever asks for any
 constexpr int kReadyWaitMs = 60'000;                  ///< a guard against hanging, not a wait
 
 [[noreturn]] void Die(const char* what) {
@@ -124,20 +121,6 @@ void Directory::Write(const std::string& name, const std::string& bytes) const {
 std::string ReadAll(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
-}
-
-std::vector<int> FreePorts(size_t count) {
-  std::vector<int> ports;
-  for (int port = kPortsBegin + getpid() * 7 % kPorts; ports.size() < count; ++port) {
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    if (bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) ports.push_back(port);
-    close(fd);
-  }
-  return ports;
 }
 
 }  // namespace kvasir::testing

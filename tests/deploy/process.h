@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/free_ports.h"
+
 namespace kvasir::testing {
 
 struct Ended {
@@ -52,7 +54,5 @@ class Directory {
 };
 
 std::string ReadAll(const std::string& path);
-/// Ports of loopback that were free a moment ago, and that nobody gets who asks for any.
-std::vector<int> FreePorts(size_t count);
 
 }  // namespace kvasir::testing

@@ -15,12 +15,13 @@ MAY_INCLUDE = {
     "kernels": [],
     "transport": [],
     "store/api": ["kernels", "transport"],
-    "store/wire": ["store/api", "kernels", "transport"],
+    "store/membership": ["store/api", "store/link", "kernels", "transport"],
+    "store/wire": ["store/api", "store/membership", "kernels", "transport"],
     "store/tiers": ["store/api", "kernels", "transport"],
     "store/link": ["store/api", "kernels", "transport"],
     "store": ["store/api", "store/tiers", "store/link", "kernels", "transport"],
     "client": ["store/api", "store/link", "store/wire", "kernels", "transport"],
-    "deploy": ["store", "store/api", "store/link", "store/wire", "store/tiers", "client", "kernels", "transport"],
+    "deploy": ["store", "store/api", "store/link", "store/membership", "store/wire", "store/tiers", "client", "kernels", "transport"],
 }
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
