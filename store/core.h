@@ -76,11 +76,12 @@ class ShardCore {
   // For Admin, between steps.
   std::vector<BlockInfo> List(const ListRequest& request, Instant now) const;
   uint64_t blocks() const { return index_.blocks(); }
-  uint64_t parts() const;
-  uint64_t dram_parts() const;
+  uint64_t parts() const { return index_.sums().parts; }
+  uint64_t dram_parts() const { return index_.sums().dram_parts; }
   uint64_t leases() const { return leases_.size(); }
   const Extents& extents() const { return extents_; }
-  uint64_t live_bytes() const;
+  uint64_t live_bytes() const { return index_.sums().dram_bytes; }
+  const Index& index() const { return index_; }
 
  private:
   struct SessionInfo {

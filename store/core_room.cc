@@ -149,7 +149,7 @@ void ShardCore::Settle() {
 
 void ShardCore::ReleaseExtent(Block& block, Part& part) {
   extents_.Condemn(part.extent);
-  part.extent = {};
+  index_.Change(part, [](Part& p) { p.extent = {}; });
   index_.LoseExtent(block);
 }
 
@@ -157,7 +157,7 @@ void ShardCore::ReleaseExtent(Block& block, Part& part) {
 void ShardCore::ForgetPart(Block& block, Part& part, const PartAt& at) {
   KVASIR_CHECK(!part.coming && !part.persisting, "forgetting a part that is being written");
   if (part.ssd.segment != 0) Do(action::DropOnSsd{IdOfPart(at), part.ssd});
-  part.ssd = {};
+  index_.Change(part, [](Part& p) { p.ssd = {}; });
   if (part.extent) ReleaseExtent(block, part);
 }
 
