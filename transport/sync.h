@@ -3,6 +3,7 @@
 // false reports under ThreadSanitizer, so the few locks of Kvasir are these.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 
@@ -38,6 +39,13 @@ class CondVar {
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
     variable_.wait(lock);
     lock.release();
+  }
+  /// False when nobody notified within `wait`.
+  bool WaitFor(Mutex& mutex, std::chrono::nanoseconds wait) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
+    const bool notified = variable_.wait_for(lock, wait) == std::cv_status::no_timeout;
+    lock.release();
+    return notified;
   }
   void NotifyOne() { variable_.notify_one(); }
   void NotifyAll() { variable_.notify_all(); }

@@ -160,6 +160,23 @@ absl::Status SsdWriter::MakeRoom(uint64_t padded) {
   return next.status();
 }
 
+void SsdWriter::ProbeSpace() {
+  Commit();
+  if (!context_.health->Check().ok()) return;
+  if (open_.id == 0 || open_.room() < kBlockBytes) {
+    const auto keep = [](uint32_t) { return absl::ResourceExhaustedError("SSD: nothing is evicted for a question"); };
+    absl::StatusOr<SegmentUse> next = context_.segments->Next(open_.id, keep);
+    if (!next.ok()) return;
+    open_ = *next;
+    written_[open_.id].clear();
+  }
+  // Free space behind the last part: the next one is written over it.
+  std::memset(bounce_.data(), 0, kBlockBytes);
+  DiskOp write{DiskOp::Kind::kWrite, open_.fd, open_.tail, bounce_.data(), kBlockBytes, 0};
+  context_.disk->Run({&write, 1});
+  (void)WriteOutcome(write, *context_.health);
+}
+
 /// Into the bounce buffer, padded with zeros, flushing whenever it is full.
 void SsdWriter::Copy(std::span<const std::byte> bytes) {
   const uint64_t padding = PadToBlock(bytes.size()) - bytes.size();
