@@ -136,6 +136,8 @@ void ShardCore::LeaseBlock(const AcquireRequest& request, uint64_t lease_id, Blo
       answer.parts.push_back(leased);
     }
   }
+  const bool pending = std::any_of(out.parts.begin(), out.parts.end(), [](const PartGrant& part) { return part.pending; });
+  counters_.Add(Counter::kBlocksPending, pending ? 1 : 0);
   reply.blocks.push_back(std::move(out));
 }
 

@@ -86,6 +86,7 @@ void ShardCore::StartPart(uint64_t call, uint32_t index) {
       waiting_.push_back({at, {call, index, false}, 0});
       return;
     }
+    Refused();
     counters_.Add(Counter::kPartsRefusedFull);
     return AnswerPart(call, index, absl::ResourceExhaustedError("DRAM is full and nothing may be evicted; try again later"));
   }

@@ -34,7 +34,6 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(NodeOptions options) { return 
 absl::StatusOr<std::unique_ptr<Node>> NodeImpl::Start(NodeOptions options) {
   const Member* self = nullptr;
   if (absl::Status status = CheckOptions(options, &self); !status.ok()) return status;
-  if (!options.log) options.log = [](Severity, const std::string&) {};
   std::unique_ptr<NodeImpl> node(new NodeImpl(std::move(options)));
   if (absl::Status status = node->StartParts(); !status.ok()) return status;
   return node;
@@ -44,10 +43,13 @@ NodeImpl::NodeImpl(NodeOptions options)
     : options_(std::move(options)),
       incarnation_(NewIncarnation()),
       started_(std::chrono::steady_clock::now()),
+      meters_(options_.transports),
+      health_(options_.health),
       state_(options_.membership.Find(options_.id)->state),
       epoch_(options_.membership.Find(options_.id)->epoch),
       membership_(options_.membership),
-      keeper_("kv-node") {
+      keeper_("kv-node", options_.clock),
+      judge_("kv-health") {
   mailbox_ = std::make_shared<Mailbox>(keeper_.loop());
   MutexLock lock(mutex_);
   Remember(membership_);
@@ -60,7 +62,9 @@ absl::Status NodeImpl::StartParts() {
     auto ssd = SsdTier::Open(*options_.ssd, &recovered);
     if (!ssd.ok()) return ssd.status();
     ssd_ = *std::move(ssd);
-    if (!recovered.note.empty()) options_.log(Severity::kWarning, "ssd: " + recovered.note);
+    if (!recovered.note.empty()) options_.log(Severity::kWarning, "the SSD tier was repaired", {{"note", recovered.note}});
+    options_.log(Severity::kInfo, "the SSD tier is open",
+                 {{"parts", recovered.parts.size()}, {"dropped", recovered.dropped}, {"io", ssd_->Status().io}});
   }
   names_ = std::make_unique<Names>(ssd_.get(), options_.namespaces_max);
   names_->Recover(recovered.values);
@@ -84,7 +88,11 @@ absl::Status NodeImpl::StartParts() {
     shard.ssd = ssd_.get();
     shard.workers = workers_.get();
     shard.counters = &counters_;
+    shard.meters = &meters_;
+    shard.health = options_.health;
     shard.log = options_.log;
+    shard.clock = options_.clock;
+    shard.hold = options_.hold;
     shard.id = options_.id;
     shard.dial = options_.dial;
     shard.gather_bytes_per_s = std::max<uint64_t>(1, options_.gather_bytes_per_s / options_.shards);
@@ -112,6 +120,8 @@ absl::Status NodeImpl::StartParts() {
     SweepSessions();
     ProbePeers();
   });
+  AddVitals();
+  judge_.loop().Post([this] { JudgeHealth(); });
   return absl::OkStatus();
 }
 
@@ -129,9 +139,17 @@ void NodeImpl::Recover(SsdTier::Recovered recovered) {
     shards_[part.meta.shard % shards_.size()]->Post(event::SsdFound{std::move(part), *view, *ns});
   }
   counters_.Add(Counter::kRecoveryDropped, dropped);
+  for (auto& shard : shards_) {
+    ++shards_recovering_;
+    shard->Look([this](const ShardCore&, const Gatherer&) {  // behind all that was found
+      Task taken_in = [this] { --shards_recovering_; };
+      if (!options_.hold || !options_.hold("recovered", taken_in)) taken_in();
+    });
+  }
 }
 
 NodeImpl::~NodeImpl() {
+  judge_.Call([this] { judging_ = false; });   // from here on nobody asks the others how they are
   keeper_.Call([this] { stopping_ = true; });  // from here on it touches no shard
   mailbox_->Close();
   {
@@ -146,6 +164,7 @@ NodeImpl::~NodeImpl() {
 
 // ---- sessions --------------------------------------------------------------------------------------------------------
 void NodeImpl::Hello(HelloRequest request, Duration, Answer<HelloReply> answer) {
+  answer = Measured(Call::kHello, std::move(answer));
   const auto refuse = [&](absl::Status status) {
     counters_.Add(Counter::kHelloRefused);
     answer(std::move(status));
@@ -162,6 +181,7 @@ void NodeImpl::Hello(HelloRequest request, Duration, Answer<HelloReply> answer) 
   names_->Bind(domain, ns, [this, request = std::move(request), answer = std::move(answer)](absl::StatusOr<std::string> warning) mutable {
     if (!warning.ok()) {
       counters_.Add(Counter::kHelloRefused);
+      if (const auto field = warning.status().GetPayload(kFieldPayload)) meters_.Mismatched(std::string(*field));
       return answer(warning.status());
     }
     OpenSession(std::move(request), *std::move(warning), std::move(answer));
@@ -194,6 +214,7 @@ void NodeImpl::OpenSession(HelloRequest request, std::string warning, Answer<Hel
       entry.wire = reply.wire;
       entry.peer = !request.peer.empty();
       entry.seen = std::chrono::steady_clock::now();
+      session_count_ = sessions_.size();
     }
   }
   if (full) return answer(absl::ResourceExhaustedError("too many sessions on node " + options_.id + "; try again later"));
@@ -232,6 +253,8 @@ absl::Status NodeImpl::Admit(uint64_t session, uint64_t epoch, uint32_t shard) {
 
 void NodeImpl::SweepSessions() {
   if (stopping_) return;
+  Task again = [this] { keeper_.loop().Post([this] { SweepSessions(); }); };
+  if (options_.hold && options_.hold("keeper", again)) return;
   const Instant now = std::chrono::steady_clock::now();
   std::vector<uint64_t> ended;
   {
@@ -240,7 +263,9 @@ void NodeImpl::SweepSessions() {
       if (session.watcher == nullptr && now - session.seen > options_.session_ttl) ended.push_back(id);
     }
     for (const uint64_t id : ended) sessions_.erase(id);
+    session_count_ = sessions_.size();
   }
+  if (!ended.empty()) options_.log(Severity::kInfo, "sessions of silent clients ended", {{"sessions", ended.size()}});
   for (const uint64_t id : ended) {
     counters_.Add(Counter::kSessionsExpired);
     for (auto& shard : shards_) shard->CloseSession(id);
@@ -260,6 +285,7 @@ std::string NodeImpl::NewSecret() {
 
 // ---- calls -----------------------------------------------------------------------------------------------------------
 void NodeImpl::Offer(OfferRequest request, Duration deadline, Answer<OfferReply> answer) {
+  answer = Measured(Call::kOffer, std::move(answer));
   if (absl::Status admitted = Admit(request.session, request.epoch, request.shard); !admitted.ok()) return answer(std::move(admitted));
   if (!TakesBlocks()) {
     return answer(absl::UnavailableError("node " + options_.id + " is " + Name(state_) + " and takes no new blocks; use another"));
@@ -274,18 +300,21 @@ void NodeImpl::Offer(OfferRequest request, Duration deadline, Answer<OfferReply>
 }
 
 void NodeImpl::Acquire(AcquireRequest request, Duration, Answer<AcquireReply> answer) {
+  answer = Measured(Call::kAcquire, std::move(answer));
   if (absl::Status admitted = Admit(request.session, request.epoch, request.shard); !admitted.ok()) return answer(std::move(admitted));
   Shard& shard = *shards_[request.shard];
   shard.Acquire(std::move(request), std::move(answer));
 }
 
 void NodeImpl::Touch(TouchRequest request, Duration, Answer<TouchReply> answer) {
+  answer = Measured(Call::kTouch, std::move(answer));
   if (absl::Status admitted = Admit(request.session, 0, request.shard); !admitted.ok()) return answer(std::move(admitted));
   Shard& shard = *shards_[request.shard];
   shard.Touch(std::move(request), std::move(answer));
 }
 
 void NodeImpl::Object(ObjectRequest request, Duration, Answer<ObjectReply> answer) {
+  answer = Measured(Call::kObject, std::move(answer));
   DomainId domain;
   if (absl::Status admitted = Admit(request.session, 0, 0); !admitted.ok()) return answer(std::move(admitted));
   {

@@ -36,6 +36,7 @@ void NodeImpl::Probe(ProbeRequest, Duration, Answer<ProbeReply> answer) {
   ProbeReply reply;
   reply.node_id = options_.id;
   reply.state = state_;
+  reply.ready = health_.ready();
   {
     MutexLock lock(mutex_);
     reply.epoch = membership_.epoch;
