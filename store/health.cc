@@ -37,20 +37,20 @@ bool HealthReport::Serves(const std::string& service) const {
 }
 
 // ---- the kinds -------------------------------------------------------------------------------------------------------
-void Health::AddWork(VitalSpec spec, std::function<Work()> read) {
+void NodeHealth::AddWork(VitalSpec spec, std::function<Work()> read) {
   const std::string trouble = spec.trouble;
-  Add(std::move(spec), [read = std::move(read), trouble, last = uint64_t{0}](Instant) mutable {
+  Add(std::move(spec), [read = std::move(read), trouble, last = std::optional<uint64_t>()](Instant) mutable {
     const Work work = read();
-    const bool moved = std::exchange(last, work.progress) != work.progress;
+    const bool moved = std::exchange(last, work.progress) != work.progress;  // the first look has nothing to compare
     return Seen{work.pending ? trouble : "", moved, std::nullopt};
   });
 }
 
-void Health::AddPulse(VitalSpec spec, const Pulse& pulse) {
+void NodeHealth::AddPulse(VitalSpec spec, const Pulse& pulse) {
   AddWork(std::move(spec), [&pulse] { return Work{pulse.open() > 0, pulse.ended()}; });
 }
 
-void Health::AddDue(VitalSpec spec, std::function<Instant()> earliest) {
+void NodeHealth::AddDue(VitalSpec spec, std::function<Instant()> earliest) {
   const std::string trouble = spec.trouble;
   Add(std::move(spec), [earliest = std::move(earliest), trouble](Instant now) {
     const Instant due = earliest();
@@ -58,49 +58,61 @@ void Health::AddDue(VitalSpec spec, std::function<Instant()> earliest) {
   });
 }
 
-void Health::AddEcho(VitalSpec spec, std::function<void(Answered)> ask) {
-  auto pulse = std::make_shared<Pulse>();  // shared: an answer may come when the vital is gone
-  AddWork(std::move(spec), [pulse, ask = std::move(ask)] {
-    if (pulse->open() == 0) {
-      pulse->Begin();
-      ask([pulse] { pulse->End(); });
+void NodeHealth::AddEcho(VitalSpec spec, std::function<void(Answered)> ask) {
+  struct Question {
+    std::atomic<bool> open{false};
+    std::atomic<uint64_t> answers{0};
+  };
+  auto question = std::make_shared<Question>();  // shared: an answer may come when the vital is gone
+  AddWork(std::move(spec), [question, ask = std::move(ask)] {
+    const uint64_t answers = question->answers;
+    if (!question->open.exchange(true)) {
+      ask([question](bool well) {
+        question->answers += well ? 1 : 0;
+        question->open = false;
+      });
     }
-    return Work{pulse->open() > 0, pulse->ended()};
+    return Work{true, answers};  // there is always a question: answers must go on coming
   });
 }
 
-void Health::AddCheck(VitalSpec spec, std::function<std::string()> trouble) {
+void NodeHealth::AddCheck(VitalSpec spec, std::function<std::string()> trouble) {
   Add(std::move(spec), [trouble = std::move(trouble)](Instant) { return Seen{trouble(), false, std::nullopt}; });
 }
 
-void Health::Add(VitalSpec spec, std::function<Seen(Instant)> look) {
+void NodeHealth::Add(VitalSpec spec, std::function<Seen(Instant)> look) {
   MutexLock lock(judging_);
   KVASIR_CHECK(vitals_.size() < kVitalsMax, "more vitals than one report can hold");
   for (const auto& vital : vitals_) KVASIR_CHECK(vital->spec.name != spec.name, "two vitals of one name");
+  {
+    MutexLock copying(reporting_);  // listed from now on, well until it is looked at
+    report_.vitals.push_back({spec.name, spec.service, "", {}, spec.counts, 0});
+  }
   vitals_.push_back(std::make_unique<Vital>());
   vitals_.back()->spec = std::move(spec);
   vitals_.back()->look = std::move(look);
 }
 
-void Health::Remove(const std::string& name) {
+void NodeHealth::Remove(const std::string& name) {
   MutexLock lock(judging_);
   std::erase_if(vitals_, [&name](const auto& vital) { return vital->spec.name == name; });
 }
 
-void Health::OnJudged(std::function<void(const HealthReport&)> told) {
+void NodeHealth::OnJudged(std::function<void(const HealthReport&)> told) {
   MutexLock lock(judging_);
   told_ = std::move(told);
 }
 
 // ---- the judge -------------------------------------------------------------------------------------------------------
-VitalReport Health::Look(Vital& vital, Instant now) {
+VitalReport NodeHealth::Look(Vital& vital, Instant now) {
   Seen seen = vital.look(now);
   VitalReport report{vital.spec.name, vital.spec.service, "", {}, vital.spec.counts, 0};
   if (seen.trouble.empty() || seen.moved || !vital.looked) vital.well = now;
   vital.looked = true;
   const Duration lasting = now - seen.since.value_or(vital.well);
-  // Without patience the first look counts; else trouble must outlast the limit.
-  const bool stalled = !seen.trouble.empty() && (vital.spec.limit == Duration::zero() || lasting > vital.spec.limit);
+  // Without patience trouble counts at its first look; else it must outlast the limit.
+  const bool patient = vital.spec.limit > Duration::zero();
+  const bool stalled = !seen.trouble.empty() && !seen.moved && (!patient || lasting > vital.spec.limit);
   if (stalled) {
     report.lasting = lasting;
     report.trouble = std::move(seen.trouble) + (lasting < kWorthSaying ? "" : ", for " + Seconds(lasting));
@@ -111,7 +123,7 @@ VitalReport Health::Look(Vital& vital, Instant now) {
   return report;
 }
 
-std::vector<VitalReport> Health::Judge(Instant now) {
+std::vector<VitalReport> NodeHealth::Judge(Instant now) {
   MutexLock lock(judging_);
   HealthReport report;
   report.ready = true;
@@ -133,7 +145,7 @@ std::vector<VitalReport> Health::Judge(Instant now) {
   return changed;
 }
 
-HealthReport Health::Report(Instant now) const {
+HealthReport NodeHealth::Report(Instant now) const {
   HealthReport report;
   {
     MutexLock lock(reporting_);

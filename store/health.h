@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Health: can this node do its work, and if not, what stalls. Every place that can stall has a vital, named for operators.
+// NodeHealth: can this node do its work, and if not, what stalls. Every place that can stall has a vital, named for operators.
 // One judge, on a thread of its own, looks at all of them; nothing it asks may wait for what it judges. A node is ready
 // while no vital stalls that counts, and again as soon as none does: nobody has to say so.
 //
@@ -107,7 +107,7 @@ struct HealthReport {
   bool Serves(const std::string& service) const;
 };
 
-class Health {
+class NodeHealth {
  public:
   static constexpr size_t kVitalsMax = 4096;
 
@@ -115,9 +115,10 @@ class Health {
     bool pending = false;
     uint64_t progress = 0;    ///< moves whenever something was done
   };
-  using Answered = std::function<void()>;  ///< any thread, also after the vital is gone
+  /// Any thread, once, also after the vital is gone. False: it was not answered as it should be, and is asked again.
+  using Answered = std::function<void(bool well)>;
 
-  explicit Health(HealthOptions options) : options_(options) {}
+  explicit NodeHealth(HealthOptions options) : options_(options) {}
 
   // Any thread. The functions are called by the judge only, and never after Remove returned.
   void AddWork(VitalSpec spec, std::function<Work()> read);

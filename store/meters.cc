@@ -23,7 +23,7 @@ Histogram::Snapshot Histogram::Read() const {
   return snapshot;
 }
 
-const char* Name(Call call) {
+const char* Name(StoreCall call) {
   static constexpr const char* kNames[] = {
 #define KVASIR_CALL_NAME(id, name) name,
       KVASIR_MEASURED_CALLS(KVASIR_CALL_NAME)
@@ -32,15 +32,15 @@ const char* Name(Call call) {
   return kNames[static_cast<size_t>(call)];
 }
 
-const char* Name(Outcome outcome) {
+const char* Name(CallOutcome outcome) {
   static constexpr const char* kNames[] = {"ok", "refused", "failed"};
   return kNames[static_cast<size_t>(outcome)];
 }
 
-Outcome OutcomeOf(const absl::Status& status) {
+CallOutcome OutcomeOf(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kOk:
-      return Outcome::kOk;
+      return CallOutcome::kOk;
     case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kNotFound:
     case absl::StatusCode::kAlreadyExists:
@@ -52,9 +52,9 @@ Outcome OutcomeOf(const absl::Status& status) {
     case absl::StatusCode::kCancelled:
     case absl::StatusCode::kOutOfRange:
     case absl::StatusCode::kUnavailable:
-      return Outcome::kRefused;
+      return CallOutcome::kRefused;
     default:
-      return Outcome::kFailed;
+      return CallOutcome::kFailed;
   }
 }
 
@@ -62,7 +62,7 @@ Meters::Meters(std::vector<std::string> transports) : pulls_(transports.size()) 
   for (size_t i = 0; i < transports.size(); ++i) pulls_[i].transport = std::move(transports[i]);
 }
 
-void Meters::Answered(Call call, const absl::Status& status, Duration duration) {
+void Meters::Answered(StoreCall call, const absl::Status& status, Duration duration) {
   CallMeter& meter = calls_[static_cast<size_t>(call)];
   meter.outcomes[static_cast<size_t>(OutcomeOf(status))].fetch_add(1, std::memory_order_relaxed);
   meter.duration.Observe(duration);

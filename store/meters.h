@@ -43,23 +43,23 @@ class Histogram {
   X(kTouch, "touch")             \
   X(kObject, "object")
 
-enum class Call : uint8_t {
+enum class StoreCall : uint8_t {
 #define KVASIR_CALL_ID(id, name) id,
   KVASIR_MEASURED_CALLS(KVASIR_CALL_ID)
 #undef KVASIR_CALL_ID
       kCount
 };
-const char* Name(Call call);
+const char* Name(StoreCall call);
 
 /// How a call ended, as an operator sees it.
-enum class Outcome : uint8_t {
+enum class CallOutcome : uint8_t {
   kOk,
   kRefused,  ///< the caller's fault, or it may try again, later or elsewhere (full, draining)
   kFailed,   ///< the node's trouble: Internal, DataLoss, DeadlineExceeded, ...
   kCount
 };
-const char* Name(Outcome outcome);
-Outcome OutcomeOf(const absl::Status& status);
+const char* Name(CallOutcome outcome);
+CallOutcome OutcomeOf(const absl::Status& status);
 
 class Meters {
  public:
@@ -67,7 +67,7 @@ class Meters {
   explicit Meters(std::vector<std::string> transports);
 
   struct CallMeter {
-    std::array<std::atomic<uint64_t>, static_cast<size_t>(Outcome::kCount)> outcomes{};
+    std::array<std::atomic<uint64_t>, static_cast<size_t>(CallOutcome::kCount)> outcomes{};
     Histogram duration;
   };
   struct PullMeter {
@@ -76,8 +76,8 @@ class Meters {
     Histogram duration;
   };
 
-  void Answered(Call call, const absl::Status& status, Duration duration);
-  const CallMeter& call(Call call) const { return calls_[static_cast<size_t>(call)]; }
+  void Answered(StoreCall call, const absl::Status& status, Duration duration);
+  const CallMeter& call(StoreCall call) const { return calls_[static_cast<size_t>(call)]; }
   /// `transport` is an index into those given.
   void Pulled(size_t transport, uint64_t bytes, Duration duration);
   const std::vector<PullMeter>& pulls() const { return pulls_; }
@@ -87,7 +87,7 @@ class Meters {
   uint64_t mismatches(size_t field) const { return mismatches_[field].load(std::memory_order_relaxed); }
 
  private:
-  std::array<CallMeter, static_cast<size_t>(Call::kCount)> calls_;
+  std::array<CallMeter, static_cast<size_t>(StoreCall::kCount)> calls_;
   std::vector<PullMeter> pulls_;
   std::array<std::atomic<uint64_t>, Namespace::kComparedFields.size()> mismatches_{};
 };

@@ -164,7 +164,7 @@ NodeImpl::~NodeImpl() {
 
 // ---- sessions --------------------------------------------------------------------------------------------------------
 void NodeImpl::Hello(HelloRequest request, Duration, Answer<HelloReply> answer) {
-  answer = Measured(Call::kHello, std::move(answer));
+  answer = Measured(StoreCall::kHello, std::move(answer));
   const auto refuse = [&](absl::Status status) {
     counters_.Add(Counter::kHelloRefused);
     answer(std::move(status));
@@ -285,7 +285,7 @@ std::string NodeImpl::NewSecret() {
 
 // ---- calls -----------------------------------------------------------------------------------------------------------
 void NodeImpl::Offer(OfferRequest request, Duration deadline, Answer<OfferReply> answer) {
-  answer = Measured(Call::kOffer, std::move(answer));
+  answer = Measured(StoreCall::kOffer, std::move(answer));
   if (absl::Status admitted = Admit(request.session, request.epoch, request.shard); !admitted.ok()) return answer(std::move(admitted));
   if (!TakesBlocks()) {
     return answer(absl::UnavailableError("node " + options_.id + " is " + Name(state_) + " and takes no new blocks; use another"));
@@ -300,21 +300,21 @@ void NodeImpl::Offer(OfferRequest request, Duration deadline, Answer<OfferReply>
 }
 
 void NodeImpl::Acquire(AcquireRequest request, Duration, Answer<AcquireReply> answer) {
-  answer = Measured(Call::kAcquire, std::move(answer));
+  answer = Measured(StoreCall::kAcquire, std::move(answer));
   if (absl::Status admitted = Admit(request.session, request.epoch, request.shard); !admitted.ok()) return answer(std::move(admitted));
   Shard& shard = *shards_[request.shard];
   shard.Acquire(std::move(request), std::move(answer));
 }
 
 void NodeImpl::Touch(TouchRequest request, Duration, Answer<TouchReply> answer) {
-  answer = Measured(Call::kTouch, std::move(answer));
+  answer = Measured(StoreCall::kTouch, std::move(answer));
   if (absl::Status admitted = Admit(request.session, 0, request.shard); !admitted.ok()) return answer(std::move(admitted));
   Shard& shard = *shards_[request.shard];
   shard.Touch(std::move(request), std::move(answer));
 }
 
 void NodeImpl::Object(ObjectRequest request, Duration, Answer<ObjectReply> answer) {
-  answer = Measured(Call::kObject, std::move(answer));
+  answer = Measured(StoreCall::kObject, std::move(answer));
   DomainId domain;
   if (absl::Status admitted = Admit(request.session, 0, 0); !admitted.ok()) return answer(std::move(admitted));
   {

@@ -14,18 +14,18 @@
 
 #include "absl/status/statusor.h"
 #include "store/api/admin_api.h"
+#include "store/api/log_sink.h"
 #include "store/api/peer_api.h"
 #include "store/api/placement.h"
 #include "store/api/store_api.h"
 #include "store/health.h"
-#include "store/log.h"
 #include "store/meters.h"
 #include "store/tiers/ssd_tier.h"
 
 namespace kvasir {
 
 /// Asked at named places what a node is about to do. True: it took the task, and runs it later, on any thread; it may also
-/// block. Tests only: so they make every stall that Health knows of.
+/// block. Tests only: so they make every stall that NodeHealth knows of.
 using Hold = std::function<bool(std::string_view site, Task& task)>;
 
 /// How one node calls another.
@@ -95,9 +95,11 @@ class Node : public StoreApi, public AdminApi, public PeerApi {
   /// Reads the counters without waiting for a Loop. Sorted by name.
   virtual std::vector<std::pair<std::string, uint64_t>> Counters() const = 0;
   virtual NodeNumbers Numbers() const = 0;
+  /// NodeOptions::features and the node's own, as in Status.
+  virtual std::vector<std::pair<std::string, std::string>> Features() const = 0;
   virtual const Meters& meters() const = 0;
   /// Judged from Start on. Whoever started the node may add vitals of its own, and removes them before they end.
-  virtual Health& health() = 0;
+  virtual NodeHealth& health() = 0;
 };
 
 }  // namespace kvasir

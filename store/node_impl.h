@@ -59,8 +59,9 @@ class NodeImpl : public Node {
   std::vector<DataAddress> DataAddresses() const override;
   std::vector<std::pair<std::string, uint64_t>> Counters() const override { return counters_.Snapshot(); }
   NodeNumbers Numbers() const override;
+  std::vector<std::pair<std::string, std::string>> Features() const override;
   const Meters& meters() const override { return meters_; }
-  Health& health() override { return health_; }
+  NodeHealth& health() override { return health_; }
 
  private:
   /// Shared by a session and its Watcher; the mutex is held while events are given, so that the Watcher's destructor waits
@@ -88,7 +89,7 @@ class NodeImpl : public Node {
   void OpenSession(HelloRequest request, std::string warning, Answer<HelloReply> answer);
   /// Counts and times a call's answer on its way out.
   template <class T>
-  Answer<T> Measured(Call call, Answer<T> answer) {
+  Answer<T> Measured(StoreCall call, Answer<T> answer) {
     return [this, call, begun = std::chrono::steady_clock::now(), answer = std::move(answer)](absl::StatusOr<T> reply) mutable {
       meters_.Answered(call, reply.status(), std::chrono::steady_clock::now() - begun);
       answer(std::move(reply));
@@ -129,7 +130,6 @@ class NodeImpl : public Node {
   void AddVitals();
   void AddSsdVitals();
   void JudgeHealth();
-  std::vector<std::pair<std::string, std::string>> Features() const;
   static std::string NewSecret();
 
   const NodeOptions options_;
@@ -137,7 +137,7 @@ class NodeImpl : public Node {
   const Instant started_;
   class Counters counters_;
   Meters meters_;
-  Health health_;
+  NodeHealth health_;
   std::atomic<MemberState> state_;
   std::atomic<uint64_t> epoch_;  // this node's own
   std::unique_ptr<SsdTier> ssd_;

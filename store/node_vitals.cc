@@ -8,9 +8,9 @@ void NodeImpl::AddVitals() {
   const HealthOptions& limits = options_.health;
   for (auto& shard : shards_) shard->AddVitals(health_);
   health_.AddEcho({"keeper", "the Loop that keeps sessions does not answer", limits.thread, "", true, true},
-                  [this](Health::Answered answered) {
+                  [this](NodeHealth::Answered answered) {
                     keeper_.loop().Post([this, answered = std::move(answered)]() mutable {
-                      keeper_.loop().At(keeper_.loop().Now(), std::move(answered));
+                      keeper_.loop().At(keeper_.loop().Now(), [answered = std::move(answered)] { answered(true); });
                     });
                   });
   health_.AddPulse({"check.queue", "bytes wait to be checked, and no thread takes them", limits.thread, "dram"}, workers_->queued());
@@ -38,7 +38,7 @@ void NodeImpl::AddSsdVitals() {
     VitalSpec spec{std::move(name), std::move(trouble), options_.health.thread, "ssd", true, true};
     health_.AddWork(std::move(spec), [this, pick] {
       const SsdVitals::Thread shown = pick(ssd_->Vitals());
-      return Health::Work{shown.busy, shown.progress};
+      return NodeHealth::Work{shown.busy, shown.progress};
     });
   };
   thread("ssd.writer", "the disk's writing thread does not end what it took", [](const SsdVitals& v) { return v.writer; });
@@ -101,7 +101,10 @@ NodeNumbers NodeImpl::Numbers() const {
 
 std::vector<std::pair<std::string, std::string>> NodeImpl::Features() const {
   auto features = options_.features;
-  if (ssd_ == nullptr) return features;
+  if (ssd_ == nullptr) {
+    features.emplace_back("io_uring", "off: there is no SSD tier");
+    return features;
+  }
   constexpr std::string_view kWhyNot = "(io_uring: ";
   const std::string io = ssd_->Status().io;
   const size_t why = io.find(kWhyNot);

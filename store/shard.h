@@ -67,7 +67,7 @@ class Shard {
   void Suggested(SuggestRequest request, Answer<SuggestReply> answer);
   ShardNumbers Numbers() const;
   /// What can stall here. The shard outlives the judge.
-  void AddVitals(Health& health);
+  void AddVitals(NodeHealth& health);
   /// Runs `look` on the Loop, between two steps of the core.
   void Look(absl::AnyInvocable<void(const ShardCore&, const Gatherer&)> look);
   /// Closes connections and answers every open call with Unavailable. After it returns the Loop begins no disk operation

@@ -37,16 +37,16 @@ void Shard::Beat() {
   shown_.behind.store((std::chrono::steady_clock::now() - loop_.loop().Now()).count(), std::memory_order_relaxed);
 }
 
-void Shard::AddVitals(Health& health) {
+void Shard::AddVitals(NodeHealth& health) {
   const HealthOptions& limits = options_.health;
   const std::string name = "shard." + std::to_string(options_.core.shard) + ".";
   const std::string of = " of shard " + std::to_string(options_.core.shard);
   const auto instant = [](const std::atomic<Duration::rep>& at) { return Instant(Duration(at.load(std::memory_order_relaxed))); };
   health.AddEcho({name + "loop", "the Loop" + of + " does not answer", limits.thread, "dram", true, true},
-                 [this](Health::Answered answered) {
+                 [this](NodeHealth::Answered answered) {
                    loop_.loop().Post([this, answered = std::move(answered)]() mutable {
                      Beat();
-                     loop_.loop().At(loop_.loop().Now(), std::move(answered));  // timers run too
+                     loop_.loop().At(loop_.loop().Now(), [answered = std::move(answered)] { answered(true); });  // timers run too
                    });
                  });
   health.AddCheck({name + "clock", "", {}, "dram"}, [this, of, limits]() -> std::string {

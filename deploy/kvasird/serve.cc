@@ -16,7 +16,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "deploy/kvasird/banner.h"
 #include "deploy/kvasird/free_port.h"
+#include "deploy/kvasird/http_pages.h"
+#include "deploy/kvasird/http_server.h"
+#include "deploy/kvasird/vitals.h"
 #include "deploy/term.h"
 #include "deploy/text.h"
 #include "store/node.h"
@@ -85,6 +89,21 @@ std::string DataText(const Node& node) {
   return Join(ways, ", ");
 }
 
+/// The pages, or null for --http off. Fills in the port that was bound.
+absl::StatusOr<std::unique_ptr<HttpServer>> StartHttp(DaemonOptions& options, HttpPages& pages) {
+  if (!options.http.has_value()) return nullptr;
+  auto port = FindPort(*options.http, "--http");
+  if (!port.ok() && absl::IsUnavailable(port.status()) && !options.http_given) {
+    options.node.log(Severity::kWarning, "the default --http port is taken; another is used", {{"port", options.http->port}});
+    options.http->port = 0;
+    port = FindPort(*options.http, "--http");
+  }
+  if (!port.ok()) return port.status();
+  auto server = HttpServer::Start(*options.http, pages.All());
+  if (server.ok()) options.http = (*server)->address();
+  return server;
+}
+
 /// Tells whoever waits: the line on stdout, the port file, the descriptor.
 absl::Status Announce(const DaemonOptions& options, const Node& serving, const std::string& control) {
   const NodeOptions& node = options.node;
@@ -92,6 +111,7 @@ absl::Status Announce(const DaemonOptions& options, const Node& serving, const s
     const nlohmann::ordered_json facts = {{"id", node.id},
                                           {"pid", getpid()},
                                           {"control", control},
+                                          {"http", options.http.has_value() ? options.http->Text() : ""},
                                           {"transports", node.transports},
                                           {"data_host", node.data_host},
                                           {"ssd", node.ssd.has_value() ? node.ssd->directory : ""}};
@@ -101,8 +121,9 @@ absl::Status Announce(const DaemonOptions& options, const Node& serving, const s
   }
   const std::string ssd =
       node.ssd.has_value() ? Cat(", ssd ", HumanBytes(node.ssd->bytes_max), " in ", node.ssd->directory) : "";
-  std::printf("kvasird %s serving on %s, data %s, dram %s%s\n", node.id.c_str(), control.c_str(),
-              DataText(serving).c_str(), HumanBytes(node.dram_bytes).c_str(), ssd.c_str());
+  const std::string http = options.http.has_value() ? Cat(", http ", options.http->Text()) : "";
+  std::printf("kvasird %s serving on %s, data %s, dram %s%s%s\n", node.id.c_str(), control.c_str(),
+              DataText(serving).c_str(), HumanBytes(node.dram_bytes).c_str(), ssd.c_str(), http.c_str());
   if (options.dev) {
     const std::string at = control == kDefaultControl ? "" : Cat(" --node ", control);
     std::printf(
@@ -158,23 +179,29 @@ absl::Status Serve(DaemonOptions options) {
     options.node.ssd->directory = temporary->path();
   }
   options.node.dial = [](const std::string& control) { return PeerClient{MakeGrpcStore(control), MakeGrpcPeer(control)}; };
-  auto node = Node::Start(options.node);
+  absl::StatusOr<std::unique_ptr<Node>> node = absl::UnavailableError("not started");  // outlives whoever serves it
+  HttpPages pages({options.memory, std::chrono::system_clock::now()});
+  const auto http = StartHttp(options, pages);
+  if (!http.ok()) return http.status();
+  options.node.features = ProcessFeatures(options);
+  node = Node::Start(options.node);
   if (!node.ok()) return node.status();
+  pages.Attach(node->get());
   GrpcServer server({.store = node->get(), .admin = node->get(), .peer = node->get()}, {.address = options.listen.Text()});
   const auto control = server.Start();
   if (!control.ok()) return control.status();
-  server.SetHealth(GrpcServer::kReadiness, true);
+  const ServedHealth health((*node)->health(), server,
+                            {MakeGrpcPing(*control), options.memory, "/", options.node.membership_source});
+  LogBanner(options, (*node)->Features());
   if (absl::Status status = Announce(options, **node, *control); !status.ok()) return status;
   if (!IsLoopback(options.listen.host)) {
-    options.node.log(Severity::kWarning,
-                     Cat("calls and data at ", *control,
-                         " are neither encrypted nor authenticated: keep them inside a trusted network"));
+    options.node.log(Severity::kWarning, "calls and data are neither encrypted nor authenticated: keep them inside a trusted network",
+                     {{"listen", *control}});
   }
 
   const char* name = signals.Take();
-  options.node.log(Severity::kInfo, Cat(name, ": takes no new work, waits at most ", HumanDuration(options.drain_wait),
-                                        " for readers; a second signal exits at once"));
-  server.SetHealth(GrpcServer::kReadiness, false);
+  options.node.log(Severity::kInfo, "draining: takes no new work, waits for readers; a second signal exits at once",
+                   {{"signal", name}, {"at_most", HumanDuration(options.drain_wait)}});
   Drain(**node, options, signals);
   server.Shutdown(kLastCalls);
   options.node.log(Severity::kInfo, "stopped");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: the judge tells the truth about each kind of vital within 5 s by its own clock, and takes it back by itself. Method: a
-// Health without threads, looked at with times of the test's choosing; every default limit, at every phase of a look.
+// NodeHealth without threads, looked at with times of the test's choosing; every default limit, at every phase of a look.
 #include <gtest/gtest.h>
 
 #include "store/health.h"
@@ -11,7 +11,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-/// A Health and a clock.
+/// A NodeHealth and a clock.
 struct Judged {
   Judged() : health({}) {}
   void Look() {
@@ -22,7 +22,7 @@ struct Judged {
     for (const Instant end = now + time; now < end;) Look();
   }
   HealthReport Report() const { return health.Report(now); }
-  Health health;
+  NodeHealth health;
   Instant now{seconds(1000)};
   std::vector<VitalReport> changed;
 };
@@ -82,19 +82,39 @@ TEST(Judge, ADueThingCountsFromItsOwnTime) {
 
 TEST(Judge, AnEchoIsAskedOnceAndOldAnswersAreHarmless) {
   Judged judged;
-  std::vector<Health::Answered> asked;
-  judged.health.AddEcho(Named("loop"), [&](Health::Answered answered) { asked.push_back(std::move(answered)); });
+  std::vector<NodeHealth::Answered> asked;
+  judged.health.AddEcho(Named("loop"), [&](NodeHealth::Answered answered) { asked.push_back(std::move(answered)); });
   judged.Look(seconds(2));
   EXPECT_EQ(asked.size(), 1u) << "one question at a time";
-  asked[0]();
+  asked[0](true);
   judged.Look();
   EXPECT_EQ(asked.size(), 2u);
-  judged.Look(seconds(4));
+  judged.Look(seconds(3));
+  EXPECT_TRUE(judged.Report().ready);
+  judged.Look();
+  judged.Look();
   EXPECT_FALSE(judged.Report().ready);
   judged.health.Remove("loop");
   judged.Look();
   EXPECT_TRUE(judged.Report().ready) << "gone with its vital";
-  asked[1]();
+  asked[1](true);
+}
+
+TEST(Judge, AnEchoThatAnswersBadlyIsAskedAgainAndStalls) {
+  Judged judged;
+  int asked = 0;
+  bool well = false;
+  judged.health.AddEcho(Named("grpc"), [&](NodeHealth::Answered answered) {
+    ++asked;
+    answered(well);
+  });
+  judged.Look(seconds(5));
+  EXPECT_EQ(asked, 10);
+  EXPECT_FALSE(judged.Report().ready);
+  well = true;
+  judged.Look();
+  judged.Look();
+  EXPECT_TRUE(judged.Report().ready);
 }
 
 TEST(Judge, ACheckWithoutPatienceCountsAtOnceAndOneWithPatienceLater) {
@@ -189,12 +209,12 @@ TEST(Judge, DefaultLimitsTellTheTruthWithinFiveSecondsAtEveryPhase) {
       Pulse pulse;
       Instant due = Instant::max();
       std::string trouble;
-      Health::Answered unanswered;
+      NodeHealth::Answered unanswered;
       judged.health.AddPulse(Named("pulse", limit), pulse);
       judged.health.AddDue(Named("due", limit), [&] { return due; });
       judged.health.AddCheck(Named("check", limit), [&] { return trouble; });
-      judged.health.AddEcho(Named("echo", limit), [&](Health::Answered answered) {
-        trouble.empty() ? answered() : (void)(unanswered = std::move(answered));
+      judged.health.AddEcho(Named("echo", limit), [&](NodeHealth::Answered answered) {
+        trouble.empty() ? answered(true) : (void)(unanswered = std::move(answered));
       });
       judged.Look(seconds(2));
       const Instant begun = judged.now - judged.health.options().every + phase;  // after the last look
@@ -211,7 +231,7 @@ TEST(Judge, DefaultLimitsTellTheTruthWithinFiveSecondsAtEveryPhase) {
       pulse.End();
       due = Instant::max();
       trouble.clear();
-      unanswered();
+      unanswered(true);
       judged.Look();
       EXPECT_TRUE(judged.Report().ready) << name;
     }

@@ -20,7 +20,7 @@ struct LogField {
   LogField(std::string_view k, std::string v) : key(k), value(std::move(v)) {}
   LogField(std::string_view k, const char* v) : key(k), value(v) {}
   LogField(std::string_view k, std::integral auto v) : key(k), value(std::to_string(v)) {}
-  std::string_view key;  ///< a word; lives as long as the program
+  std::string_view key;  ///< a word; lives as long as the call
   std::string value;
 };
 
@@ -43,7 +43,10 @@ class LogSink {
         }) {}
 
   void operator()(Severity severity, const std::string& message, std::initializer_list<LogField> fields = {}) const {
-    if (sink_) sink_(severity, message, Fields(fields.begin(), fields.size()));
+    (*this)(severity, message, Fields(fields.begin(), fields.size()));
+  }
+  void operator()(Severity severity, const std::string& message, Fields fields) const {
+    if (sink_) sink_(severity, message, fields);
   }
   explicit operator bool() const { return static_cast<bool>(sink_); }
 

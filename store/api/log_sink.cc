@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fields as words.
-#include "store/log.h"
+#include "store/api/log_sink.h"
 
 #include <algorithm>
 
