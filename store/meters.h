@@ -41,7 +41,10 @@ class Histogram {
   X(kOffer, "offer")             \
   X(kAcquire, "acquire")         \
   X(kTouch, "touch")             \
-  X(kObject, "object")
+  X(kObject, "object")           \
+  X(kProbe, "probe")             \
+  X(kInventory, "inventory")     \
+  X(kSuggest, "suggest")
 
 enum class StoreCall : uint8_t {
 #define KVASIR_CALL_ID(id, name) id,

@@ -85,11 +85,14 @@ NodeNumbers NodeImpl::Numbers() const {
     numbers.blocks += held.blocks;
     numbers.parts += held.parts;
     numbers.pulls += held.pulls;
+    numbers.taking_over.bytes_total += held.taking_bytes_total;
+    numbers.taking_over.bytes_done += held.taking_bytes_done;
     dram.capacity += held.capacity;
     dram.used += held.used;
     dram.live += held.dram_bytes;
     dram.parts += held.dram_parts;
   }
+  numbers.handing_over = HandingOver();
   numbers.tiers.push_back(std::move(dram));
   if (ssd_ == nullptr) return numbers;
   const SsdStatus ssd = ssd_->Status();

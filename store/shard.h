@@ -48,6 +48,7 @@ struct ShardOptions {
 /// What a shard holds, as of its last step.
 struct ShardNumbers {
   uint64_t blocks = 0, parts = 0, dram_parts = 0, dram_bytes = 0, used = 0, capacity = 0, leases = 0, pulls = 0;
+  uint64_t taking_bytes_total = 0, taking_bytes_done = 0;
 };
 
 class Shard {
@@ -150,6 +151,7 @@ class Shard {
   /// ShardNumbers, and what the judge reads, told by the Loop after each step.
   struct Shown {
     std::atomic<uint64_t> blocks{0}, parts{0}, dram_parts{0}, dram_bytes{0}, used{0}, leases{0}, pulls{0};
+    std::atomic<uint64_t> taking_bytes_total{0}, taking_bytes_done{0};
     std::atomic<Duration::rep> refused_since{kNever}, next_tick{kNever}, behind{0};
     static constexpr Duration::rep kNever = Instant::max().time_since_epoch().count();
   };

@@ -28,12 +28,17 @@ ShardNumbers Shard::Numbers() const {
   n.capacity = options_.core.extents.bytes_max;
   n.leases = shown_.leases;
   n.pulls = shown_.pulls;
+  n.taking_bytes_total = shown_.taking_bytes_total;
+  n.taking_bytes_done = shown_.taking_bytes_done;
   return n;
 }
 
 /// On the Loop, at every look of the judge.
 void Shard::Beat() {
   if (core_.refused_since() != Instant::max()) Handle(event::Tick{});  // is there room by now?
+  const MoveStatus taking = gatherer_->status();
+  shown_.taking_bytes_total = taking.bytes_total;
+  shown_.taking_bytes_done = taking.bytes_done;
   shown_.behind.store((std::chrono::steady_clock::now() - loop_.loop().Now()).count(), std::memory_order_relaxed);
 }
 

@@ -42,10 +42,21 @@ constexpr CounterMetric kCounters[] = {
     {"parts_ssd_evicted", "kvasir_evictions_total", "tier", "ssd", "reason", "segment"},
     {"parts_recovered", "kvasir_recovered_parts_total", "result", "ok", "", "", "Parts found on the SSD at start: taken in (ok), not what their entry says (dropped)."},
     {"parts_recovery_dropped", "kvasir_recovered_parts_total", "result", "dropped"},
-    {"wrong_prevented_seal", "kvasir_checksum_failures_total", "at", "seal", "", "", "Parts whose bytes did not answer to their checks: as they landed (seal), as they were read (ssd)."},
+    {"wrong_prevented_seal", "kvasir_checksum_failures_total", "at", "seal", "", "", "Parts whose bytes did not answer to their checks: as they landed (seal), as they were read (ssd), when a reader complained (dram)."},
     {"wrong_prevented_ssd", "kvasir_checksum_failures_total", "at", "ssd"},
+    {"wrong_prevented_dram", "kvasir_checksum_failures_total", "at", "dram"},
+    {"damage_reports", "kvasir_damage_reports_total", "", "", "", "", "Parts whose bytes failed at a reader: checked again here."},
     {"stale_epoch", "kvasir_stale_epochs_total", "", "", "", "", "Calls refused because they named another epoch of this node."},
     {"membership_changes", "kvasir_membership_changes_total", "", "", "", "", "Memberships taken over."},
+    {"runs_hot", "kvasir_hot_runs_total", "", "", "", "", "Runs read so often that another node was to hold them too."},
+    {"runs_suggested", "kvasir_suggested_runs_total", "", "", "", "", "Hot runs of others that this node took."},
+    {"fills", "kvasir_fills_total", "", "", "", "", "Runs that a reader missed here and that were fetched from another owner, once for all readers."},
+    {"gathered_blocks", "kvasir_gathered_blocks_total", "result", "ok", "", "", "Blocks wanted from other nodes: taking over, repair, hot runs."},
+    {"gather_failed_blocks", "kvasir_gathered_blocks_total", "result", "failed"},
+    {"gathered_bytes", "kvasir_gathered_bytes_total", "", "", "", "", "Bytes of those that came."},
+    {"inventories", "kvasir_inventories_total", "", "", "", "", "Pages of inventory asked of other nodes."},
+    {"probes", "kvasir_peer_probes_total", "", "", "", "", "Probes of other nodes."},
+    {"probes_silent", "kvasir_peer_probes_unanswered_total", "", "", "", "", "Probes that got no answer."},
 };
 
 using Counts = std::map<std::string, uint64_t, std::less<>>;
@@ -116,6 +127,17 @@ void WriteTiers(PrometheusText& out, NodeNumbers numbers, const HealthReport& he
   family("kvasir_tier_ok", "0 while something of the tier stalls.", [&](const TierStatus& t) { return health.Serves(t.name) ? 1 : 0; });
 }
 
+void WriteMoves(PrometheusText& out, const NodeNumbers& numbers) {
+  const auto family = [&](const char* name, const char* help, uint64_t in, uint64_t handed) {
+    out.Family(name, "gauge", help);
+    out.Sample({{"dir", "in"}}, in);
+    out.Sample({{"dir", "out"}}, handed);
+  };
+  family("kvasir_move_wanted_bytes", "Of the move under way: taken over from others (in), handed over to others (out).",
+         numbers.taking_over.bytes_total, numbers.handing_over.bytes_total);
+  family("kvasir_move_done_bytes", "Of those, moved.", numbers.taking_over.bytes_done, numbers.handing_over.bytes_done);
+}
+
 void WriteHealth(PrometheusText& out, const HealthReport& health) {
   out.Gauge("kvasir_ready", "As /readyz says.", health.ready ? 1 : 0);
   out.Gauge("kvasir_live", "As /livez says.", health.live ? 1 : 0);
@@ -179,6 +201,7 @@ std::string MetricsPage(Node& node, const ProcessFacts& process) {
   out.Gauge("kvasir_members", "Nodes of the cluster.", membership.members.size());
   out.Gauge("kvasir_membership_epoch", "Epoch of the membership in force here.", membership.epoch);
   WriteTiers(out, numbers, health);
+  WriteMoves(out, numbers);
   WriteCalls(out, node.meters());
   WriteTransfers(out, node.meters(), numbers);
   Counts counts;
