@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <utility>
 
 #include "deploy/term.h"
@@ -38,11 +39,24 @@ std::string MembershipTrouble(const std::function<std::string()>& source) {
   return text == "static" || text.ends_with(": ok") ? "" : text;
 }
 
-void Tell(GrpcServer& server, const HealthReport& report) {
-  server.SetHealth(GrpcServer::kReadiness, report.ready);
-  server.SetHealth(GrpcServer::kLiveness, report.live);
-  for (const char* tier : {"dram", "ssd"}) server.SetHealth(tier, report.Serves(tier));
-}
+/// Tells a server what changed: whoever watches is not woken for nothing.
+class Teller {
+ public:
+  explicit Teller(GrpcServer& server) : server_(server) {}
+  void operator()(const HealthReport& report) {
+    Tell(GrpcServer::kReadiness, report.ready);
+    Tell(GrpcServer::kLiveness, report.live);
+    for (const char* tier : {"dram", "ssd"}) Tell(tier, report.Serves(tier));
+  }
+
+ private:
+  void Tell(const std::string& service, bool serving) {
+    const auto [told, first] = told_.try_emplace(service, serving);
+    if (first || std::exchange(told->second, serving) != serving) server_.SetHealth(service, serving);
+  }
+  GrpcServer& server_;
+  std::map<std::string, bool> told_;
+};
 
 }  // namespace
 
@@ -55,8 +69,9 @@ ServedHealth::ServedHealth(NodeHealth& health, GrpcServer& server, ProcessVitals
   VitalSpec membership{kNames[3], "", {}};
   membership.counts = false;
   health.AddCheck(std::move(membership), [source = std::move(vitals.membership_source)] { return MembershipTrouble(source); });
-  Tell(server, health.Report(std::chrono::steady_clock::now()));
-  health.OnJudged([&server](const HealthReport& report) { Tell(server, report); });
+  Teller teller(server);
+  teller(health.Report(std::chrono::steady_clock::now()));
+  health.OnJudged(std::move(teller));
 }
 
 ServedHealth::~ServedHealth() {
