@@ -65,7 +65,9 @@ void NodeImpl::JudgeHealth() {
   if (!judging_) return;
   Task judge = [this] { judge_.loop().Post([this] { JudgeHealth(); }); };
   if (options_.hold && options_.hold("judge", judge)) return;
+  const bool first = health_.Report(judge_.loop().Now()).judged == Instant{};  // what is not there yet at the start is no news
   for (const VitalReport& vital : health_.Judge(judge_.loop().Now())) {
+    if (first) continue;
     if (vital.trouble.empty()) {
       options_.log(Severity::kInfo, "well again", {{"vital", vital.name}});
     } else {

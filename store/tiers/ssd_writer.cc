@@ -83,9 +83,15 @@ absl::Status SsdWriter::Evict(uint32_t segment) {
   SsdIndex::Batch batch;
   batch.erased = std::move(gone);
   // Not synced: the segment's next incarnation, which is, makes the entries void should they come back.
-  absl::Status status = context_.index->Write(batch, false);
-  if (!status.ok()) context_.health->Fail(std::string(status.message()));
-  return status.ok() ? status : context_.health->Check();
+  return IndexOutcome(context_.index->Write(batch, false));
+}
+
+/// An index without space has it again some day; one that failed is written no more.
+absl::Status SsdWriter::IndexOutcome(absl::Status status) {
+  context_.health->NoteIndexSpace(absl::IsResourceExhausted(status));
+  if (status.ok() || absl::IsResourceExhausted(status)) return status;
+  context_.health->Fail(std::string(status.message()));
+  return context_.health->Check();
 }
 
 void SsdWriter::TakeAppend(AppendOp op) {
@@ -162,7 +168,7 @@ absl::Status SsdWriter::MakeRoom(uint64_t padded) {
 
 void SsdWriter::ProbeSpace() {
   Commit();
-  if (!context_.health->Check().ok()) return;
+  if (!context_.health->Check().ok() || !IndexOutcome(context_.index->TryAgain()).ok()) return;
   if (open_.id == 0 || open_.room() < kBlockBytes) {
     const auto keep = [](uint32_t) { return absl::ResourceExhaustedError("SSD: nothing is evicted for a question"); };
     absl::StatusOr<SegmentUse> next = context_.segments->Next(open_.id, keep);
@@ -237,10 +243,7 @@ absl::Status SsdWriter::WriteIndex() {
   }
   for (const ValueOp& value : values_) batch.values.push_back(value.value);
   if (batch.empty()) return absl::OkStatus();
-  absl::Status status = context_.index->Write(batch, promised && context_.sync);
-  if (status.ok()) return status;
-  context_.health->Fail(std::string(status.message()));
-  return context_.health->Check();
+  return IndexOutcome(context_.index->Write(batch, promised && context_.sync));
 }
 
 void SsdWriter::Publish(const Pending& pending) {

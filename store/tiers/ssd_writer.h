@@ -85,6 +85,7 @@ class SsdWriter {
   void FailOverlapping(uint64_t begin, uint64_t end, const absl::Status& status);
   absl::Status SyncPayload();
   absl::Status WriteIndex();
+  absl::Status IndexOutcome(absl::Status status);
   void Publish(const Pending& pending);
   void Forget(const PartId& id);
   bool IsHeldAt(const PartId& id, const SsdLocation& location) const;
