@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parsing of what people type, and the two questions about the machine: how much memory, which files.
+// Parsing of what people type, and files.
 #include "deploy/flags.h"
 
 #include <fcntl.h>
@@ -11,7 +11,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <span>
 #include <utility>
 
@@ -67,21 +66,6 @@ absl::Status FileError(const std::string& path, int error, std::string_view doin
     default:
       return absl::UnavailableError(cause);
   }
-}
-
-/// First word of a small file; "" when it cannot be read.
-std::string FirstLine(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
-/// The memory limit a control group directory states, or 0.
-uint64_t GroupLimit(const std::string& directory, const char* file) {
-  uint64_t limit = 0;
-  // "max" (v2) and numbers near 2^63 (v1) mean none.
-  return ParseNumber(FirstLine(directory + "/" + file), &limit) && limit < kSizeMax ? limit : 0;
 }
 
 }  // namespace
@@ -140,40 +124,6 @@ absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
 }
 
 bool IsLoopback(std::string_view host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
-
-MemoryLimit ReadMemoryLimit(const std::string& root) {
-  MemoryLimit limit;
-  std::ifstream meminfo(root + "/proc/meminfo");
-  for (std::string line; std::getline(meminfo, line);) {
-    const std::vector<std::string> words = Split(line, ' ');  // "MemTotal:  24098504 kB"
-    uint64_t kib = 0;
-    if (words.size() == 3 && words[0] == "MemTotal:" && ParseNumber(words[1], &kib)) {
-      limit = {kib * 1024, "the machine's memory"};
-    }
-  }
-  const auto lower = [&limit](uint64_t bytes) {
-    if (bytes != 0 && (limit.bytes == 0 || bytes < limit.bytes)) {
-      limit = {bytes, "the limit of this container or control group"};
-    }
-  };
-  lower(GroupLimit(root + "/sys/fs/cgroup", "memory.max"));                    // inside a container, version 2
-  lower(GroupLimit(root + "/sys/fs/cgroup/memory", "memory.limit_in_bytes"));  // version 1
-  std::ifstream groups(root + "/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    if (!line.starts_with("0::")) continue;
-    for (std::string path = line.substr(3); path.size() > 1; path.resize(path.rfind('/'))) {  // parents' limits count
-      lower(GroupLimit(Cat(root, "/sys/fs/cgroup", path), "memory.max"));
-    }
-  }
-  return limit;
-}
-
-absl::Status CheckMemory(uint64_t dram, const MemoryLimit& limit) {
-  if (limit.bytes == 0 || dram <= limit.bytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(Cat("--dram ", HumanBytes(dram), " (", dram, " bytes) is more than ", limit.source,
-                                        ", ", HumanBytes(limit.bytes), " (", limit.bytes,
-                                        " bytes). Give less, and leave room for the rest of the process"));
-}
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, uint64_t max) {
   const int fd = path == "-" ? dup(STDIN_FILENO) : open(path.c_str(), O_RDONLY | O_CLOEXEC);

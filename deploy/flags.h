@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What kvasird and kvasir read from people: sizes, durations, addresses; what the machine allows; how they end.
+// What kvasird and kvasir read from people: sizes, durations, addresses, files; how they end.
 #pragma once
 
 #include <cstdint>
@@ -37,16 +37,6 @@ struct HostPort {
 /// "127.0.0.1:7070", "[::1]:7070", "name:7070". Port 0 means any free one.
 absl::StatusOr<HostPort> ParseHostPort(std::string_view text);
 bool IsLoopback(std::string_view host);
-
-/// The smaller of the machine's memory and the limits of this process's control groups.
-struct MemoryLimit {
-  uint64_t bytes = 0;  ///< 0 = could not be read
-  std::string source;  ///< "the machine's memory", "the limit of this container or control group"
-};
-/// `root` is "/" but in tests.
-MemoryLimit ReadMemoryLimit(const std::string& root = "/");
-/// InvalidArgument with both numbers when `dram` does not fit.
-absl::Status CheckMemory(uint64_t dram, const MemoryLimit& limit);
 
 /// The file's bytes. InvalidArgument (there is none), PermissionDenied, FailedPrecondition (a directory) or
 /// ResourceExhausted (more than `max` bytes) name the file and what to do. "-" reads standard input.

@@ -108,11 +108,12 @@ void ShardCore::On(event::SsdFound& e) {
     block.block_index = meta.block_index;
     block.token_count = meta.token_count;
   }
-  Part& part = MakeView(block, at.view).At(at.layer_group, at.head_group);
-  part.ssd = e.part.location;
-  part.ssd_generation = meta.generation;
-  part.bytes = meta.bytes;
-  part.frames_offset = meta.frames_offset;
+  index_.Change(MakeView(block, at.view).At(at.layer_group, at.head_group), [&](Part& part) {
+    part.ssd = e.part.location;
+    part.ssd_generation = meta.generation;
+    part.bytes = meta.bytes;
+    part.frames_offset = meta.frames_offset;
+  });
   counters_.Add(Counter::kRecovered);
 }
 
@@ -126,7 +127,7 @@ void ShardCore::On(event::SsdEvicted& e) {
       Part* part = PartOf(at, &block);
       if (part == nullptr || part->ssd.segment == 0) continue;
       counters_.Add(Counter::kSsdEvicted);
-      part->ssd = {};
+      index_.Change(*part, [](Part& p) { p.ssd = {}; });
       if (part->absent()) index_.Tidy(*block);
     }
   }
@@ -202,32 +203,6 @@ ShardCore::Flight* ShardCore::FlightOf(ExtentRef extent) {
 }
 
 // ---- for Admin -------------------------------------------------------------------------------------------------------
-uint64_t ShardCore::parts() const {
-  uint64_t count = 0;
-  index_.ForEach([&](const Block& b) {
-    for (const BlockView& v : b.views) count += v.Sealed();
-  });
-  return count;
-}
-
-uint64_t ShardCore::dram_parts() const {
-  uint64_t count = 0;
-  index_.ForEach([&](const Block& b) {
-    for (const BlockView& v : b.views) count += std::count_if(v.parts.begin(), v.parts.end(), [](const Part& p) { return p.in_dram(); });
-  });
-  return count;
-}
-
-uint64_t ShardCore::live_bytes() const {
-  uint64_t bytes = 0;
-  index_.ForEach([&](const Block& b) {
-    for (const BlockView& v : b.views) {
-      for (const Part& p : v.parts) bytes += p.in_dram() ? p.bytes : 0;
-    }
-  });
-  return bytes;
-}
-
 std::vector<BlockInfo> ShardCore::List(const ListRequest& request, Instant now) const {
   std::vector<BlockInfo> found;
   index_.ForEach([&](const Block& b) {

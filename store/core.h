@@ -76,11 +76,14 @@ class ShardCore {
   // For Admin, between steps.
   std::vector<BlockInfo> List(const ListRequest& request, Instant now) const;
   uint64_t blocks() const { return index_.blocks(); }
-  uint64_t parts() const;
-  uint64_t dram_parts() const;
+  uint64_t parts() const { return index_.sums().parts; }
+  uint64_t dram_parts() const { return index_.sums().dram_parts; }
   uint64_t leases() const { return leases_.size(); }
   const Extents& extents() const { return extents_; }
-  uint64_t live_bytes() const;
+  uint64_t live_bytes() const { return index_.sums().dram_bytes; }
+  const Index& index() const { return index_; }
+  /// Since when new blocks are refused for want of room, and would be still; Instant::max() = they are not.
+  Instant refused_since() const { return refused_since_; }
 
  private:
   struct SessionInfo {
@@ -175,6 +178,8 @@ class ShardCore {
   bool MakeRoom(uint32_t domain, uint64_t bytes, ExtentRef* extent);
   bool TryReserve(uint32_t domain, uint64_t bytes, ExtentRef* extent);
   bool CanDemote() const { return ssd_writable_ && now_ >= demote_after_; }
+  void Refused();
+  void LookForRoom();
   bool Evictable(const Block& block) const;
   bool EvictBlock(Block& block);
   void StartPersist(Block& block, const PartAt& at, Part& part, bool demotion);
@@ -200,7 +205,7 @@ class ShardCore {
   void On(event::SessionClosed& e);
   void On(event::SsdFound& e);
   void On(event::SsdEvicted& e);
-  void On(event::Tick&) {}
+  void On(event::Tick&) { LookForRoom(); }
   void RunTimers();
   void At(Instant when, Due due, uint64_t id) { timers_.insert({when, due, id}); }
   uint32_t DomainNumber(const DomainId& id);
@@ -242,6 +247,8 @@ class ShardCore {
   absl::flat_hash_map<uint32_t, std::pair<ExtentRef, PartAt>> rechecks_;  // by extent slot; they pin
   absl::flat_hash_map<RunId, Instant> hot_asked_;  // when help was last called for
   Instant demote_after_{};      // the SSD refused: until then cold blocks are dropped instead
+  Instant refused_since_ = Instant::max();
+  uint64_t refused_at_ = 0;     // bytes in use at the last refusal
 
   // Of the step in hand.
   Instant now_{};

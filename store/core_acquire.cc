@@ -136,6 +136,8 @@ void ShardCore::LeaseBlock(const AcquireRequest& request, uint64_t lease_id, Blo
       answer.parts.push_back(leased);
     }
   }
+  const bool pending = std::any_of(out.parts.begin(), out.parts.end(), [](const PartGrant& part) { return part.pending; });
+  counters_.Add(Counter::kBlocksPending, pending ? 1 : 0);
   reply.blocks.push_back(std::move(out));
 }
 
@@ -170,8 +172,10 @@ void ShardCore::PromoteInto(const PartAt& at, uint64_t lease_id) {
   }
   part = PartOf(at, &block);  // making room may have moved what the pointers named
   KVASIR_CHECK(part != nullptr && !part->extent, "a part on the SSD stays in the index while room is made");
-  part->extent = extent;
-  part->coming = true;
+  index_.Change(*part, [&](Part& p) {
+    p.extent = extent;
+    p.coming = true;
+  });
   index_.GainExtent(*block);
   Flight flight;
   flight.extent = extent;
@@ -196,13 +200,13 @@ void ShardCore::On(event::PromoteDone& e) {
     if (absl::IsDataLoss(e.status)) {
       counters_.Add(Counter::kWrongPreventedSsd);
       if (part->ssd.segment != 0) Do(action::DropOnSsd{IdOfPart(flight.part), part->ssd});
-      part->ssd = {};
+      index_.Change(*part, [](Part& p) { p.ssd = {}; });
     }
     return FailFlight(std::move(flight), e.status);
   }
   extents_.Move(e.extent, ExtentState::kLanded);
   extents_.Move(e.extent, ExtentState::kSealed);
-  part->coming = false;
+  index_.Change(*part, [](Part& p) { p.coming = false; });
   counters_.Add(Counter::kPromoted);
   for (const OfferWaiter& w : flight.offers) AnswerPart(w.call, w.index, absl::AlreadyExistsError("sealed"));
   for (const LeaseWaiter& w : flight.leases) TellLease(w.lease, flight.part, absl::OkStatus());

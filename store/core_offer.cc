@@ -86,6 +86,7 @@ void ShardCore::StartPart(uint64_t call, uint32_t index) {
       waiting_.push_back({at, {call, index, false}, 0});
       return;
     }
+    Refused();
     counters_.Add(Counter::kPartsRefusedFull);
     return AnswerPart(call, index, absl::ResourceExhaustedError("DRAM is full and nothing may be evicted; try again later"));
   }
@@ -108,9 +109,11 @@ void ShardCore::StartPull(Offer& offer, uint64_t call, uint32_t index, const Par
   }
   Part& part = MakeView(block, at.view).At(at.layer_group, at.head_group);
   KVASIR_CHECK(part.absent(), "an extent for a part that is somewhere already");
-  part.extent = extent;
-  part.coming = true;
-  part.bytes = offered.bytes;
+  index_.Change(part, [&](Part& p) {
+    p.extent = extent;
+    p.coming = true;
+    p.bytes = offered.bytes;
+  });
   index_.GainExtent(block);
   Flight flight;
   flight.extent = extent;
@@ -194,7 +197,7 @@ void ShardCore::Publish(Flight& flight) {
   Part* part = PartOf(flight.part, &block);
   KVASIR_CHECK(part != nullptr && part->coming, "publishing what is coming");
   extents_.Move(flight.extent, ExtentState::kSealed);
-  part->coming = false;
+  index_.Change(*part, [](Part& p) { p.coming = false; });
   counters_.Add(Counter::kPartsSealed);
   index_.Touch(*block, now_, options_.run_blocks);
   Flight done = std::move(flight);
@@ -214,8 +217,10 @@ void ShardCore::On(event::PersistDone& e) {
   counters_.Add(saved ? Counter::kPersisted : Counter::kPersistFailed);
   if (!saved && absl::IsUnavailable(e.location.status())) ssd_writable_ = false;
   if (saved) {
-    part->ssd = *e.location;
-    part->ssd_generation = e.extent.generation;
+    index_.Change(*part, [&](Part& p) {
+      p.ssd = *e.location;
+      p.ssd_generation = e.extent.generation;
+    });
   }
   if (part->coming) {
     if (saved) return Publish(*flight);
@@ -239,10 +244,12 @@ void ShardCore::FailFlight(Flight flight, const absl::Status& status) {
   Part* part = PartOf(flight.part, &block);
   KVASIR_CHECK(part != nullptr && part->extent == flight.extent && part->coming, "the index names what is in flight");
   if (extents_.At(flight.extent).state != ExtentState::kQuarantine) extents_.Abandon(flight.extent);
-  part->extent = {};
-  part->coming = false;
+  index_.Change(*part, [](Part& p) {
+    p.extent = {};
+    p.coming = false;
+    if (p.absent()) p = Part{};
+  });
   index_.LoseExtent(*block);
-  if (part->absent()) *part = Part{};
   index_.Tidy(*block);
   for (const OfferWaiter& w : flight.offers) {
     AnswerPart(w.call, w.index, w.joined ? absl::AbortedError("another writer's copy failed; offer again") : status);

@@ -16,7 +16,27 @@ bool ShardCore::TryReserve(uint32_t domain, uint64_t bytes, ExtentRef* extent) {
 }
 
 bool ShardCore::Reserve(uint32_t domain, uint64_t bytes, ExtentRef* extent) {
-  return TryReserve(domain, bytes, extent) || MakeRoom(domain, bytes, extent);
+  const bool reserved = TryReserve(domain, bytes, extent) || MakeRoom(domain, bytes, extent);
+  if (reserved) refused_since_ = Instant::max();
+  return reserved;
+}
+
+/// A reservation failed and nothing is on its way out.
+void ShardCore::Refused() {
+  refused_since_ = std::min(refused_since_, now_);
+  refused_at_ = extents_.used();
+}
+
+/// Nobody may try again for long: room is back when something left since, or could leave now.
+void ShardCore::LookForRoom() {
+  if (refused_since_ == Instant::max()) return;
+  bool room = extents_.used() < refused_at_;
+  uint32_t looked_at = 0;
+  for (auto at = index_.cold_to_warm().begin(); !room && at != index_.cold_to_warm().end() && looked_at < kVictimScan; ++at) {
+    room = Evictable(**at);
+    ++looked_at;
+  }
+  if (room) refused_since_ = Instant::max();
 }
 
 /// Evicts from the cold end until the reservation fits. Dirty blocks of a node with an SSD only start to leave: then the
@@ -149,7 +169,7 @@ void ShardCore::Settle() {
 
 void ShardCore::ReleaseExtent(Block& block, Part& part) {
   extents_.Condemn(part.extent);
-  part.extent = {};
+  index_.Change(part, [](Part& p) { p.extent = {}; });
   index_.LoseExtent(block);
 }
 
@@ -157,7 +177,7 @@ void ShardCore::ReleaseExtent(Block& block, Part& part) {
 void ShardCore::ForgetPart(Block& block, Part& part, const PartAt& at) {
   KVASIR_CHECK(!part.coming && !part.persisting, "forgetting a part that is being written");
   if (part.ssd.segment != 0) Do(action::DropOnSsd{IdOfPart(at), part.ssd});
-  part.ssd = {};
+  index_.Change(part, [](Part& p) { p.ssd = {}; });
   if (part.extent) ReleaseExtent(block, part);
 }
 

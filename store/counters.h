@@ -25,6 +25,7 @@ namespace kvasir {
   X(kPulledBytes, "pulled_bytes")                       \
   X(kAcquires, "acquires")                              \
   X(kBlocksHit, "blocks_hit")                           \
+  X(kBlocksPending, "blocks_pending")                   \
   X(kBlocksMissed, "blocks_missed")                     \
   X(kGrants, "grants")                                  \
   X(kLeasesExpired, "leases_expired")                   \

@@ -105,8 +105,8 @@ void Gatherer::Retry(const std::shared_ptr<Source>& source, const absl::Status& 
   if (!other_epoch) peers_.erase(source->member.control);  // it may have begun anew: dialled again
   if (!source->silent && !other_epoch && now - source->failing_since >= kSilentAfter) {
     source->silent = true;
-    host_.log(Severity::kWarning, absl::StrCat("gather: node ", source->member.id, " does not say what it holds, and is not waited for: ",
-                                               why.message()));
+    host_.log(Severity::kWarning, "gather: a node does not say what it holds, and is not waited for",
+              {{"node", source->member.id}, {"cause", std::string(why.message())}});
   }
   source->timer = host_.loop.After(source->pause, [this, source] {
     source->timer = 0;

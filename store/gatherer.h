@@ -48,7 +48,7 @@ struct GathererHost {
   std::function<bool(const InventoryBlock&, const DomainId&, const ViewDigest&)> holds;
   /// Makes the node know a namespace and views before parts come that need them; `done` on the Loop.
   std::function<void(const DomainId&, const Namespace&, const std::vector<View>&, std::function<void(absl::Status)> done)> learn;
-  std::function<void(Severity, const std::string&)> log;
+  LogSink log;
   std::function<void(uint64_t epoch)> settled;  ///< told once an epoch
 };
 

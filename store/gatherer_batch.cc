@@ -258,7 +258,8 @@ void Gatherer::End(const std::shared_ptr<Batch>& batch, const absl::Status& stat
   host_.counters.Add(Counter::kGatheredBlocks, came);
   host_.counters.Add(Counter::kGatherFailed, asked - std::min<size_t>(asked, came));
   if (!status.ok() && batch->source != nullptr) {
-    host_.log(Severity::kInfo, absl::StrCat("gather: ", came, " of ", asked, " blocks came from node ", batch->member.id, ": ", status.message()));
+    host_.log(Severity::kInfo, "gather: not all blocks came",
+              {{"node", batch->member.id}, {"came", came}, {"asked", asked}, {"cause", std::string(status.message())}});
   }
   if (batch->source != nullptr) {
     batch->source->got_bytes += batch->bytes;

@@ -102,6 +102,16 @@ void Index::Cool(Block& block) {
   if (block.lru != lru_.end()) lru_.splice(lru_.begin(), lru_, block.lru);
 }
 
+PartSums Index::SumByWalk() const {
+  PartSums sums;
+  ForEach([&](const Block& block) {
+    for (const BlockView& view : block.views) {
+      for (const Part& part : view.parts) sums.Count(part, 1);
+    }
+  });
+  return sums;
+}
+
 bool Index::HasChildInDram(const Block& block) const { return children_in_dram_.contains(block.id); }
 
 }  // namespace kvasir

@@ -48,6 +48,20 @@ struct Part {
   bool absent() const { return !extent && ssd.segment == 0; }
 };
 
+/// What the parts of an index add up to.
+struct PartSums {
+  uint64_t parts = 0;       ///< readable
+  uint64_t dram_parts = 0;  ///< in_dram
+  uint64_t dram_bytes = 0;  ///< of those
+  /// `sign` is 1 or -1.
+  void Count(const Part& part, int sign) {
+    parts += part.readable() ? sign : 0;
+    dram_parts += part.in_dram() ? sign : 0;
+    dram_bytes += part.in_dram() ? sign * part.bytes : 0;
+  }
+  friend bool operator==(const PartSums&, const PartSums&) = default;
+};
+
 /// All parts of a block in one view, layer-major over the view's grid.
 struct BlockView {
   uint32_t view = 0;            ///< index into the core's table of views
@@ -94,6 +108,18 @@ class Index {
   /// Removes the block's view entries and the block itself as far as nothing is left of them. True when the block went.
   bool Tidy(Block& block);
 
+  /// Changes a part by `change(part)`. Nothing else changes where a part lies or how long it is: so the sums are kept
+  /// without ever walking the index.
+  template <class F>
+  void Change(Part& part, F&& change) {
+    sums_.Count(part, -1);
+    change(part);
+    sums_.Count(part, 1);
+  }
+  const PartSums& sums() const { return sums_; }
+  /// The same by looking at every part; tests compare.
+  PartSums SumByWalk() const;
+
   /// Books an extent coming to or leaving a part of the block: keeps the list and the parents' counts.
   void GainExtent(Block& block);
   void LoseExtent(Block& block);
@@ -127,6 +153,7 @@ class Index {
   absl::btree_map<RunId, Run> runs_;
   absl::flat_hash_map<BlockId, uint32_t> children_in_dram_;  // by parent
   std::list<Block*> lru_;
+  PartSums sums_;
 };
 
 }  // namespace kvasir

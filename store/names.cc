@@ -61,8 +61,10 @@ void Names::Bind(const DomainId& domain, const Namespace& ns, absl::AnyInvocable
   }
   if (full) return done(absl::ResourceExhaustedError("too many namespaces on this node"));
   if (!difference.empty()) {
-    return done(absl::FailedPreconditionError("namespace '" + ns.name + "' is stored with another meaning: " + difference +
-                                              ". Use the same model and settings, or another namespace name"));
+    absl::Status refused = absl::FailedPreconditionError("namespace '" + ns.name + "' is stored with another meaning: " + difference +
+                                                         ". Use the same model and settings, or another namespace name");
+    refused.SetPayload(kFieldPayload, absl::Cord(difference.substr(0, difference.find(':'))));
+    return done(std::move(refused));
   }
   Save({{kBoundPrefix + name, ns.Encode()}}, [done = std::move(done), warning]() mutable { done(warning); });
 }

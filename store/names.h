@@ -20,6 +20,9 @@
 
 namespace kvasir {
 
+/// Where Bind's refusal carries the differing field's name.
+inline constexpr const char* kFieldPayload = "kvasir/field";
+
 /// Thread safe.
 class Names {
  public:
@@ -33,7 +36,7 @@ class Names {
   const Namespace* FindNamespace(const NamespaceDigest& digest) const;
 
   /// Binds ns.name to its digest in this domain, or FailedPrecondition naming the field in which the namespace that has the
-  /// name differs. `done` runs once the binding is kept, with a warning ("" = none) that tells of another name whose
+  /// name differs (also as kFieldPayload). `done` runs once the binding is kept, with a warning ("" = none) that tells of another name whose
   /// namespace has the same weights and differs elsewhere.
   void Bind(const DomainId& domain, const Namespace& ns, absl::AnyInvocable<void(absl::StatusOr<std::string>)> done);
   /// `done` runs once all of these are kept (at once when they are already, or there is no SSD). ResourceExhausted beyond

@@ -34,7 +34,6 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(NodeOptions options) { return 
 absl::StatusOr<std::unique_ptr<Node>> NodeImpl::Start(NodeOptions options) {
   const Member* self = nullptr;
   if (absl::Status status = CheckOptions(options, &self); !status.ok()) return status;
-  if (!options.log) options.log = [](Severity, const std::string&) {};
   std::unique_ptr<NodeImpl> node(new NodeImpl(std::move(options)));
   if (absl::Status status = node->StartParts(); !status.ok()) return status;
   return node;
@@ -44,14 +43,59 @@ NodeImpl::NodeImpl(NodeOptions options)
     : options_(std::move(options)),
       incarnation_(NewIncarnation()),
       started_(std::chrono::steady_clock::now()),
+      meters_(options_.transports),
+      health_(options_.health),
       state_(options_.membership.Find(options_.id)->state),
       epoch_(options_.membership.Find(options_.id)->epoch),
       membership_(options_.membership),
-      keeper_("kv-node") {
+      keeper_("kv-node", options_.clock),
+      judge_("kv-health") {
   mailbox_ = std::make_shared<Mailbox>(keeper_.loop());
   MutexLock lock(mutex_);
   Remember(membership_);
   settled_.assign(options_.shards, 0);
+}
+
+/// What shard `i` gets of the node's options, and how it speaks to the node. Its parts' generations begin at `generation`.
+ShardOptions NodeImpl::OptionsOfShard(uint32_t i, uint64_t generation) {
+  ShardOptions shard;
+  shard.core.shard = i;
+  shard.core.extents = {options_.dram_bytes / options_.shards, options_.slab_bytes, generation};
+  if (options_.huge_pages) {
+    shard.core.extents.slab_multiple = SharedMemory::kHugePageBytes;
+    shard.pages = PageKind::kHuge;
+  }
+  shard.core.ssd = ssd_ != nullptr;
+  shard.core.lease = options_.lease;
+  shard.core.unfinished_ttl = options_.unfinished_ttl;
+  shard.core.keep_max = options_.keep_max;
+  shard.core.demote_above = options_.demote_above;
+  shard.core.run_blocks = options_.run_blocks;
+  shard.transports = options_.transports;
+  shard.data_host = options_.data_host;
+  shard.data_port = options_.data_port == 0 ? uint16_t{0} : static_cast<uint16_t>(options_.data_port + i);
+  shard.incarnation = incarnation_;
+  shard.ssd = ssd_.get();
+  shard.workers = workers_.get();
+  shard.counters = &counters_;
+  shard.meters = &meters_;
+  shard.health = options_.health;
+  shard.log = options_.log;
+  shard.clock = options_.clock;
+  shard.hold = options_.hold;
+  shard.id = options_.id;
+  shard.dial = options_.dial;
+  shard.gather_bytes_per_s = std::max<uint64_t>(1, options_.gather_bytes_per_s / options_.shards);
+  shard.learn = [this](const DomainId& domain, const Namespace& ns, const std::vector<View>& views, absl::AnyInvocable<void(absl::Status)> done) {
+    names_->Bind(domain, ns, [this, views, done = std::move(done)](absl::StatusOr<std::string> bound) mutable {
+      if (!bound.ok()) return done(bound.status());
+      names_->Keep(views, std::move(done));
+    });
+  };
+  shard.settled = [this, i](uint64_t epoch) { ShardSettled(i, epoch); };
+  shard.core.hot_reads_per_s = options_.hot_reads_per_s;
+  shard.notify = [this](uint64_t session, WatchEvent event) { Notify(session, std::move(event)); };
+  return shard;
 }
 
 absl::Status NodeImpl::StartParts() {
@@ -60,7 +104,9 @@ absl::Status NodeImpl::StartParts() {
     auto ssd = SsdTier::Open(*options_.ssd, &recovered);
     if (!ssd.ok()) return ssd.status();
     ssd_ = *std::move(ssd);
-    if (!recovered.note.empty()) options_.log(Severity::kWarning, "ssd: " + recovered.note);
+    if (!recovered.note.empty()) options_.log(Severity::kWarning, "the SSD tier was repaired", {{"note", recovered.note}});
+    options_.log(Severity::kInfo, "the SSD tier is open",
+                 {{"parts", recovered.parts.size()}, {"dropped", recovered.dropped}, {"io", ssd_->Status().io}});
   }
   names_ = std::make_unique<Names>(ssd_.get(), options_.namespaces_max);
   names_->Recover(recovered.values);
@@ -68,40 +114,7 @@ absl::Status NodeImpl::StartParts() {
   objects_->Recover(recovered.values);
   workers_ = std::make_unique<WorkerPool>(std::max(1u, options_.codec_threads));
   for (uint32_t i = 0; i < options_.shards; ++i) {
-    ShardOptions shard;
-    shard.core.shard = i;
-    shard.core.extents = {options_.dram_bytes / options_.shards, options_.slab_bytes, recovered.generation_max + 1};
-    if (options_.huge_pages) {
-      shard.core.extents.slab_multiple = SharedMemory::kHugePageBytes;
-      shard.pages = PageKind::kHuge;
-    }
-    shard.core.ssd = ssd_ != nullptr;
-    shard.core.lease = options_.lease;
-    shard.core.unfinished_ttl = options_.unfinished_ttl;
-    shard.core.keep_max = options_.keep_max;
-    shard.core.demote_above = options_.demote_above;
-    shard.core.run_blocks = options_.run_blocks;
-    shard.transports = options_.transports;
-    shard.data_host = options_.data_host;
-    shard.data_port = options_.data_port == 0 ? uint16_t{0} : static_cast<uint16_t>(options_.data_port + i);
-    shard.incarnation = incarnation_;
-    shard.ssd = ssd_.get();
-    shard.workers = workers_.get();
-    shard.counters = &counters_;
-    shard.log = options_.log;
-    shard.id = options_.id;
-    shard.dial = options_.dial;
-    shard.gather_bytes_per_s = std::max<uint64_t>(1, options_.gather_bytes_per_s / options_.shards);
-    shard.learn = [this](const DomainId& domain, const Namespace& ns, const std::vector<View>& views, absl::AnyInvocable<void(absl::Status)> done) {
-      names_->Bind(domain, ns, [this, views, done = std::move(done)](absl::StatusOr<std::string> bound) mutable {
-        if (!bound.ok()) return done(bound.status());
-        names_->Keep(views, std::move(done));
-      });
-    };
-    shard.settled = [this, i](uint64_t epoch) { ShardSettled(i, epoch); };
-    shard.core.hot_reads_per_s = options_.hot_reads_per_s;
-    shard.notify = [this](uint64_t session, WatchEvent event) { Notify(session, std::move(event)); };
-    auto started = Shard::Start(std::move(shard));
+    auto started = Shard::Start(OptionsOfShard(i, recovered.generation_max + 1));
     if (!started.ok()) return started.status();
     shards_.push_back(*std::move(started));
   }
@@ -116,6 +129,8 @@ absl::Status NodeImpl::StartParts() {
     SweepSessions();
     ProbePeers();
   });
+  AddVitals();
+  judge_.loop().Post([this] { JudgeHealth(); });
   return absl::OkStatus();
 }
 
@@ -133,9 +148,17 @@ void NodeImpl::Recover(SsdTier::Recovered recovered) {
     shards_[part.meta.shard % shards_.size()]->Post(event::SsdFound{std::move(part), *view, *ns});
   }
   counters_.Add(Counter::kRecoveryDropped, dropped);
+  for (auto& shard : shards_) {
+    ++shards_recovering_;
+    shard->Look([this](const ShardCore&, const Gatherer&) {  // behind all that was found
+      Task taken_in = [this] { --shards_recovering_; };
+      if (!options_.hold || !options_.hold("recovered", taken_in)) taken_in();
+    });
+  }
 }
 
 NodeImpl::~NodeImpl() {
+  judge_.Call([this] { judging_ = false; });   // from here on nobody asks the others how they are
   keeper_.Call([this] { stopping_ = true; });  // from here on it touches no shard
   mailbox_->Close();
   {
@@ -150,6 +173,7 @@ NodeImpl::~NodeImpl() {
 
 // ---- sessions --------------------------------------------------------------------------------------------------------
 void NodeImpl::Hello(HelloRequest request, Duration, Answer<HelloReply> answer) {
+  answer = Measured(StoreCall::kHello, std::move(answer));
   const auto refuse = [&](absl::Status status) {
     counters_.Add(Counter::kHelloRefused);
     answer(std::move(status));
@@ -166,6 +190,7 @@ void NodeImpl::Hello(HelloRequest request, Duration, Answer<HelloReply> answer) 
   names_->Bind(domain, ns, [this, request = std::move(request), answer = std::move(answer)](absl::StatusOr<std::string> warning) mutable {
     if (!warning.ok()) {
       counters_.Add(Counter::kHelloRefused);
+      if (const auto field = warning.status().GetPayload(kFieldPayload)) meters_.Mismatched(std::string(*field));
       return answer(warning.status());
     }
     OpenSession(std::move(request), *std::move(warning), std::move(answer));
@@ -198,6 +223,7 @@ void NodeImpl::OpenSession(HelloRequest request, std::string warning, Answer<Hel
       entry.wire = reply.wire;
       entry.peer = !request.peer.empty();
       entry.seen = std::chrono::steady_clock::now();
+      session_count_ = sessions_.size();
     }
   }
   if (full) return answer(absl::ResourceExhaustedError("too many sessions on node " + options_.id + "; try again later"));
@@ -236,6 +262,8 @@ absl::Status NodeImpl::Admit(uint64_t session, uint64_t epoch, uint32_t shard) {
 
 void NodeImpl::SweepSessions() {
   if (stopping_) return;
+  Task again = [this] { keeper_.loop().Post([this] { SweepSessions(); }); };
+  if (options_.hold && options_.hold("keeper", again)) return;
   const Instant now = std::chrono::steady_clock::now();
   std::vector<uint64_t> ended;
   {
@@ -244,7 +272,9 @@ void NodeImpl::SweepSessions() {
       if (session.watcher == nullptr && now - session.seen > options_.session_ttl) ended.push_back(id);
     }
     for (const uint64_t id : ended) sessions_.erase(id);
+    session_count_ = sessions_.size();
   }
+  if (!ended.empty()) options_.log(Severity::kInfo, "sessions of silent clients ended", {{"sessions", ended.size()}});
   for (const uint64_t id : ended) {
     counters_.Add(Counter::kSessionsExpired);
     for (auto& shard : shards_) shard->CloseSession(id);
@@ -264,6 +294,7 @@ std::string NodeImpl::NewSecret() {
 
 // ---- calls -----------------------------------------------------------------------------------------------------------
 void NodeImpl::Offer(OfferRequest request, Duration deadline, Answer<OfferReply> answer) {
+  answer = Measured(StoreCall::kOffer, std::move(answer));
   if (absl::Status admitted = Admit(request.session, request.epoch, request.shard); !admitted.ok()) return answer(std::move(admitted));
   if (!TakesBlocks()) {
     return answer(absl::UnavailableError("node " + options_.id + " is " + Name(state_) + " and takes no new blocks; use another"));
@@ -278,18 +309,21 @@ void NodeImpl::Offer(OfferRequest request, Duration deadline, Answer<OfferReply>
 }
 
 void NodeImpl::Acquire(AcquireRequest request, Duration, Answer<AcquireReply> answer) {
+  answer = Measured(StoreCall::kAcquire, std::move(answer));
   if (absl::Status admitted = Admit(request.session, request.epoch, request.shard); !admitted.ok()) return answer(std::move(admitted));
   Shard& shard = *shards_[request.shard];
   shard.Acquire(std::move(request), std::move(answer));
 }
 
 void NodeImpl::Touch(TouchRequest request, Duration, Answer<TouchReply> answer) {
+  answer = Measured(StoreCall::kTouch, std::move(answer));
   if (absl::Status admitted = Admit(request.session, 0, request.shard); !admitted.ok()) return answer(std::move(admitted));
   Shard& shard = *shards_[request.shard];
   shard.Touch(std::move(request), std::move(answer));
 }
 
 void NodeImpl::Object(ObjectRequest request, Duration, Answer<ObjectReply> answer) {
+  answer = Measured(StoreCall::kObject, std::move(answer));
   DomainId domain;
   if (absl::Status admitted = Admit(request.session, 0, 0); !admitted.ok()) return answer(std::move(admitted));
   {

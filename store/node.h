@@ -8,6 +8,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -16,9 +18,15 @@
 #include "store/api/peer_api.h"
 #include "store/api/placement.h"
 #include "store/api/store_api.h"
+#include "store/health.h"
+#include "store/meters.h"
 #include "store/tiers/ssd_tier.h"
 
 namespace kvasir {
+
+/// Asked at named places what a node is about to do. True: it took the task, and runs it later, on any thread; it may also
+/// block. Tests only: so they make every stall that NodeHealth knows of.
+using Hold = std::function<bool(std::string_view site, Task& task)>;
 
 /// How one node calls another.
 struct PeerClient {
@@ -57,7 +65,20 @@ struct NodeOptions {
   Duration unfinished_ttl = std::chrono::seconds(60);  ///< blocks not all of whose parts were sealed
   Duration keep_max = std::chrono::minutes(10);
   double demote_above = 0.75;             ///< share of dram_bytes above which cold blocks move to the SSD
+  HealthOptions health;
+  /// Facts of the process for Status: name, "on" or "off: why". The node adds its own.
+  std::vector<std::pair<std::string, std::string>> features;
   LogSink log;
+  Loop::Clock clock;                      ///< of every Loop of the node; empty = steady_clock
+  Hold hold;                              ///< empty but in tests
+};
+
+/// What is held now, without asking a Loop: right as of each shard's last step.
+struct NodeNumbers {
+  uint64_t sessions = 0, leases = 0, blocks = 0, parts = 0, pulls = 0;
+  std::vector<TierStatus> tiers;
+  uint64_t ssd_read_errors = 0, ssd_write_errors = 0;
+  MoveStatus taking_over, handing_over;  ///< as of the judge's last look
 };
 
 class Node : public StoreApi, public AdminApi, public PeerApi {
@@ -75,6 +96,12 @@ class Node : public StoreApi, public AdminApi, public PeerApi {
   virtual std::vector<DataAddress> DataAddresses() const = 0;
   /// Reads the counters without waiting for a Loop. Sorted by name.
   virtual std::vector<std::pair<std::string, uint64_t>> Counters() const = 0;
+  virtual NodeNumbers Numbers() const = 0;
+  /// NodeOptions::features and the node's own, as in Status.
+  virtual std::vector<std::pair<std::string, std::string>> Features() const = 0;
+  virtual const Meters& meters() const = 0;
+  /// Judged from Start on. Whoever started the node may add vitals of its own, and removes them before they end.
+  virtual NodeHealth& health() = 0;
 };
 
 }  // namespace kvasir

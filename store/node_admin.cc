@@ -117,6 +117,11 @@ void NodeImpl::Cordon(bool cordoned, Answer<NodeStatus> answer) {
   });
 }
 
+TierStatus NodeImpl::SsdTierStatus(const SsdStatus& ssd) {
+  const std::string state = ssd.read_only ? "read-only: " + ssd.cause : "ok (" + ssd.io + ")";
+  return {"ssd", state, ssd.capacity, ssd.used, ssd.live, ssd.parts};
+}
+
 // ---- Admin -----------------------------------------------------------------------------------------------------------
 void NodeImpl::Status(Answer<NodeStatus> answer) {
   struct Gather {
@@ -142,10 +147,8 @@ void NodeImpl::Status(Answer<NodeStatus> answer) {
   s.peers = PeersSeen();
   if (state_ == MemberState::kDraining && drained_) s.state = "drained";
   s.counters = counters_.Snapshot();
-  {
-    MutexLock lock(mutex_);
-    s.sessions = sessions_.size();
-  }
+  s.features = Features();
+  s.sessions = session_count_;
   for (auto& shard : shards_) {
     shard->Look([this, gather](const ShardCore& core, const Gatherer& gatherer) {
       bool last = false;
@@ -170,9 +173,7 @@ void NodeImpl::Status(Answer<NodeStatus> answer) {
       if (!last) return;
       gather->status.tiers.push_back(gather->dram);
       if (ssd_ != nullptr) {
-        const SsdStatus ssd = ssd_->Status();
-        gather->status.tiers.push_back({"ssd", ssd.read_only ? "read-only: " + ssd.cause : "ok (" + ssd.io + ")", ssd.capacity,
-                                        ssd.used, ssd.live, ssd.parts});
+        gather->status.tiers.push_back(SsdTierStatus(ssd_->Status()));
       }
       gather->answer(std::move(gather->status));
     });
@@ -219,7 +220,7 @@ void NodeImpl::Drain(Duration wait, Answer<NodeStatus> answer) {
   const Instant until = std::chrono::steady_clock::now() + wait;
   Announce(MemberState::kDraining, [this, until, answer = std::move(answer)](const absl::Status& told) mutable {
     // Whatever the membership says: this node takes nothing new, and its clients go elsewhere.
-    if (!told.ok()) options_.log(Severity::kWarning, "drain: the membership was not told: " + std::string(told.message()));
+    if (!told.ok()) options_.log(Severity::kWarning, "the membership was not told of the drain", {{"cause", std::string(told.message())}});
     state_ = MemberState::kDraining;
     keeper_.loop().Post([this, until, answer = std::move(answer)]() mutable { LookDrained(until, std::move(answer)); });
   });

@@ -58,6 +58,10 @@ class NodeImpl : public Node {
   MemberState state() const override { return state_; }
   std::vector<DataAddress> DataAddresses() const override;
   std::vector<std::pair<std::string, uint64_t>> Counters() const override { return counters_.Snapshot(); }
+  NodeNumbers Numbers() const override;
+  std::vector<std::pair<std::string, std::string>> Features() const override;
+  const Meters& meters() const override { return meters_; }
+  NodeHealth& health() override { return health_; }
 
  private:
   /// Shared by a session and its Watcher; the mutex is held while events are given, so that the Watcher's destructor waits
@@ -80,9 +84,18 @@ class NodeImpl : public Node {
   class WatcherImpl;
 
   explicit NodeImpl(NodeOptions options);
+  ShardOptions OptionsOfShard(uint32_t i, uint64_t generation);
   absl::Status StartParts();
   void Recover(SsdTier::Recovered recovered);
   void OpenSession(HelloRequest request, std::string warning, Answer<HelloReply> answer);
+  /// Counts and times a call's answer on its way out.
+  template <class T>
+  Answer<T> Measured(StoreCall call, Answer<T> answer) {
+    return [this, call, begun = std::chrono::steady_clock::now(), answer = std::move(answer)](absl::StatusOr<T> reply) mutable {
+      meters_.Answered(call, reply.status(), std::chrono::steady_clock::now() - begun);
+      answer(std::move(reply));
+    };
+  }
   absl::Status Admit(uint64_t session, uint64_t epoch, uint32_t shard);
   bool TakesBlocks() const { return state_ == MemberState::kServing || state_ == MemberState::kJoining; }
   void Announce(MemberState state, absl::AnyInvocable<void(absl::Status)> done);
@@ -112,13 +125,20 @@ class NodeImpl : public Node {
   bool Silent(const std::string& id, Instant now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CoolSurplus();
   void ProbePeers();
+  static TierStatus SsdTierStatus(const SsdStatus& ssd);
   void LookDrained(Instant until, Answer<NodeStatus> answer);
+  // node_vitals.cc
+  void AddVitals();
+  void AddSsdVitals();
+  void JudgeHealth();
   static std::string NewSecret();
 
   const NodeOptions options_;
   const uint64_t incarnation_;
   const Instant started_;
   class Counters counters_;
+  Meters meters_;
+  NodeHealth health_;
   std::atomic<MemberState> state_;
   std::atomic<uint64_t> epoch_;  // this node's own
   std::unique_ptr<SsdTier> ssd_;
@@ -135,9 +155,13 @@ class NodeImpl : public Node {
   std::map<std::string, Seen> seen_ ABSL_GUARDED_BY(mutex_);                          // by member
   std::atomic<bool> drained_{false};
   absl::flat_hash_map<uint64_t, SessionEntry> sessions_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<size_t> session_count_{0};     // mirror of sessions_.size(), readable without the lock
+  std::atomic<uint32_t> shards_recovering_{0};
   bool stopping_ = false;  // keeper's
+  bool judging_ = true;    // judge's
   std::shared_ptr<Mailbox> mailbox_;  // of the keeper
-  LoopThread keeper_;  // last: its thread ends first
+  LoopThread keeper_;  // the last two: their threads end first
+  LoopThread judge_;
 };
 
 }  // namespace kvasir

@@ -25,17 +25,19 @@ void NodeImpl::ShardSettled(uint32_t shard, uint64_t epoch) {
 
 /// A joining node that has all it should says so; what comes of it is adopted as any change.
 void NodeImpl::BeServing(uint64_t epoch) {
-  options_.log(Severity::kInfo, "joined: holds what it should by membership " + std::to_string(epoch));
+  options_.log(Severity::kInfo, "joined: it holds what it should", {{"epoch", epoch}});
   Announce(MemberState::kServing, [this](const absl::Status& told) {
-    if (!told.ok()) options_.log(Severity::kWarning, "the membership was not told that this node serves: " + std::string(told.message()));
+    if (!told.ok()) options_.log(Severity::kWarning, "the membership was not told that this node serves", {{"cause", std::string(told.message())}});
   });
 }
 
 // ---- being asked -----------------------------------------------------------------------------------------------------
 void NodeImpl::Probe(ProbeRequest, Duration, Answer<ProbeReply> answer) {
+  answer = Measured(StoreCall::kProbe, std::move(answer));
   ProbeReply reply;
   reply.node_id = options_.id;
   reply.state = state_;
+  reply.ready = health_.ready();
   {
     MutexLock lock(mutex_);
     reply.epoch = membership_.epoch;
@@ -45,6 +47,7 @@ void NodeImpl::Probe(ProbeRequest, Duration, Answer<ProbeReply> answer) {
 }
 
 void NodeImpl::Inventory(InventoryRequest request, Duration, Answer<InventoryReply> answer) {
+  answer = Measured(StoreCall::kInventory, std::move(answer));
   std::shared_ptr<const Membership> now, before;
   {
     MutexLock lock(mutex_);
@@ -79,6 +82,7 @@ void NodeImpl::Inventory(InventoryRequest request, Duration, Answer<InventoryRep
 }
 
 void NodeImpl::Suggest(SuggestRequest request, Duration, Answer<SuggestReply> answer) {
+  answer = Measured(StoreCall::kSuggest, std::move(answer));
   std::shared_ptr<const Membership> now;
   {
     MutexLock lock(mutex_);

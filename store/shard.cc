@@ -7,6 +7,11 @@
 #include "transport/check.h"
 
 namespace kvasir {
+namespace {
+
+std::string Text(const absl::Status& status) { return std::string(status.message()); }
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Shard>> Shard::Start(ShardOptions options) {
   std::unique_ptr<Shard> shard(new Shard(std::move(options)));
@@ -25,8 +30,9 @@ Shard::Shard(ShardOptions options)
     : options_(std::move(options)),
       core_(options_.core, *options_.counters),
       ssd_(options_.ssd),
-      loop_(("kv-shard-" + std::to_string(options_.core.shard)).c_str()) {
+      loop_(("kv-shard-" + std::to_string(options_.core.shard)).c_str(), options_.clock) {
   mailbox_ = std::make_shared<Mailbox>(loop_.loop());
+  Publish();
 }
 
 Shard::~Shard() {
@@ -160,6 +166,7 @@ void Shard::Handle(Event event) {
     timer_at_ = wanted;
     timer_ = loop_.loop().At(wanted, [this] { Tick(); });
   }
+  Publish();
 }
 
 void Shard::Tick() {
@@ -174,7 +181,7 @@ Shard::Slab* Shard::SlabMemory(uint32_t number) {
   if (slab != nullptr) return slab.get();
   auto memory = SharedMemory::Create(core_.extents().slab_bytes(), "kvasir-slab", options_.pages);
   if (!memory.ok()) {
-    options_.log(Severity::kError, "no memory for a slab: " + std::string(memory.status().message()));
+    options_.log(Severity::kError, "no memory for a slab", {{"shard", options_.core.shard}, {"cause", Text(memory.status())}});
     slabs_.erase(number);
     return nullptr;
   }
@@ -183,7 +190,8 @@ Shard::Slab* Shard::SlabMemory(uint32_t number) {
   for (const auto& transport : transports_) {
     auto region = transport->Register(made->memory.span());
     if (!region.ok()) {
-      options_.log(Severity::kError, transport->capabilities().name + " cannot register a slab: " + std::string(region.status().message()));
+      options_.log(Severity::kError, "a transport cannot register a slab",
+                   {{"transport", transport->capabilities().name}, {"cause", Text(region.status())}});
       slabs_.erase(number);
       return nullptr;
     }
@@ -215,30 +223,58 @@ void Shard::Carry(action::Pull& a) {
   const std::span<std::byte> into = Bytes(a.to);
   if (into.empty()) return fail(absl::ResourceExhaustedError("the node has no memory for a slab"));
   const Piece piece{into, *span};
+  const Pulling pulling{a.extent, a.to.bytes, TransportOf(peer->second), a.deadline, loop_.loop().Now()};
+  pulls_.Add(pulling.deadline, pulling.extent.generation);
   peer->second.dialled()->Pull(
-      {&piece, 1}, a.deadline,
-      [this, extent = a.extent](PullResult r) { Handle(event::PullDone{extent, std::move(r.status), r.quarantined}); },
+      {&piece, 1}, a.deadline, [this, pulling](PullResult r) { PullEnded(pulling, std::move(r)); },
       [this, extent = a.extent] { Handle(event::PullReleased{extent}); });
 }
 
+/// Index of the transport that a peer's bytes come by.
+size_t Shard::TransportOf(const Peer& peer) const {
+  if (peer.path == nullptr) return peer.transport;
+  for (size_t i = 0; i < transports_.size(); ++i) {
+    if (transports_[i].get() == peer.path->transport) return i;
+  }
+  return 0;
+}
+
+void Shard::PullEnded(const Pulling& pulling, PullResult result) {
+  Task ended = [this, pulling, result = std::move(result)]() mutable {
+    pulls_.Remove(pulling.deadline, pulling.extent.generation);
+    if (result.status.ok()) options_.meters->Pulled(pulling.transport, pulling.bytes, loop_.loop().Now() - pulling.begun);
+    Handle(event::PullDone{pulling.extent, std::move(result.status), result.quarantined});
+  };
+  if (!options_.hold) return ended();
+  Task post = [this, ended = std::move(ended)]() mutable { loop_.loop().Post(std::move(ended)); };
+  if (!options_.hold("pulled", post)) post();
+}
+
 void Shard::Carry(action::Verify& a) {
-  options_.workers->Run([this, extent = a.extent, bytes = Bytes(a.at), claim = std::move(a.claim), root = std::move(a.root)] {
+  checks_.Begin();
+  Task check = [this, extent = a.extent, bytes = Bytes(a.at), claim = std::move(a.claim), root = std::move(a.root)] {
     auto frames = VerifyAndStamp(bytes, claim, root, extent.generation);
     const uint32_t offset = frames.ok() ? *frames : 0;
-    Return(event::VerifyDone{extent, std::move(frames).status(), offset});
+    Return("checked", checks_, event::VerifyDone{extent, std::move(frames).status(), offset});
+  };
+  if (!options_.hold) return options_.workers->Run(std::move(check));
+  options_.workers->Run([this, check = std::move(check)]() mutable {
+    if (!options_.hold("checking", check)) check();
   });
 }
 
 void Shard::Carry(action::Recheck& a) {
+  checks_.Begin();
   options_.workers->Run([this, extent = a.extent, bytes = Bytes(a.at), claim = std::move(a.claim)] {
-    Return(event::RecheckDone{extent, VerifyAndStamp(bytes, claim, {}, extent.generation).status()});
+    Return("checked", checks_, event::RecheckDone{extent, VerifyAndStamp(bytes, claim, {}, extent.generation).status()});
   });
 }
 
 void Shard::Carry(action::Persist& a) {
   if (ssd_ == nullptr) return Handle(event::PersistDone{a.extent, absl::UnavailableError("the SSD tier is closed")});
+  writes_.Begin();
   ssd_->Append(a.meta, Bytes(a.at), /*durable=*/true, [this, extent = a.extent](absl::StatusOr<SsdLocation> location) {
-    Return(event::PersistDone{extent, std::move(location)});
+    Return("persisted", writes_, event::PersistDone{extent, std::move(location)});
   });
 }
 
@@ -247,10 +283,11 @@ void Shard::Carry(action::Promote& a) {
   if (ssd_ == nullptr || into.empty()) {
     return Handle(event::PromoteDone{a.extent, absl::UnavailableError("the SSD tier is closed or no slab could be made")});
   }
+  reads_.Begin();
   ssd_->Read(a.from, into, [this, extent = a.extent, into, claim = std::move(a.claim)](absl::Status read) mutable {
-    if (!read.ok()) return Return(event::PromoteDone{extent, std::move(read)});
+    if (!read.ok()) return Return("promoted", reads_, event::PromoteDone{extent, std::move(read)});
     options_.workers->Run([this, extent, into, claim = std::move(claim)] {
-      Return(event::PromoteDone{extent, VerifyAndStamp(into, claim, {}, extent.generation).status()});
+      Return("promoted", reads_, event::PromoteDone{extent, VerifyAndStamp(into, claim, {}, extent.generation).status()});
     });
   });
 }

@@ -3,6 +3,7 @@
 // actions and brings back events. Nothing is decided here.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -29,7 +30,11 @@ struct ShardOptions {
   SsdTier* ssd = nullptr;       ///< may be null
   WorkerPool* workers = nullptr;
   Counters* counters = nullptr;
+  Meters* meters = nullptr;
+  HealthOptions health;
   LogSink log;
+  Loop::Clock clock;            ///< empty = steady_clock
+  Hold hold;                    ///< tests only
   /// Any event for a session's Watch; called on the shard's Loop.
   std::function<void(uint64_t session, WatchEvent)> notify;
 
@@ -39,6 +44,12 @@ struct ShardOptions {
   /// Makes the node know a namespace and views; `done` on any thread.
   std::function<void(const DomainId&, const Namespace&, const std::vector<View>&, absl::AnyInvocable<void(absl::Status)> done)> learn;
   std::function<void(uint64_t epoch)> settled;  ///< this shard holds all it should by that membership, as far as it can tell
+};
+
+/// What a shard holds, as of its last step.
+struct ShardNumbers {
+  uint64_t blocks = 0, parts = 0, dram_parts = 0, dram_bytes = 0, used = 0, capacity = 0, leases = 0, pulls = 0;
+  uint64_t taking_bytes_total = 0, taking_bytes_done = 0;
 };
 
 class Shard {
@@ -56,6 +67,9 @@ class Shard {
   void Post(Event event);
   void Adopt(const Membership& membership);
   void Suggested(SuggestRequest request, Answer<SuggestReply> answer);
+  ShardNumbers Numbers() const;
+  /// What can stall here. The shard outlives the judge.
+  void AddVitals(NodeHealth& health);
   /// Runs `look` on the Loop, between two steps of the core.
   void Look(absl::AnyInvocable<void(const ShardCore&, const Gatherer&)> look);
   /// Closes connections and answers every open call with Unavailable. After it returns the Loop begins no disk operation
@@ -75,6 +89,12 @@ class Shard {
     size_t transport = 0;
     std::shared_ptr<Path> path;              // instead: we dialled, as a peer
     Connection* dialled() const { return path != nullptr ? path->connection.get() : connection.get(); }
+  };
+  struct Pulling {
+    ExtentRef extent;
+    uint64_t bytes = 0;
+    size_t transport = 0;
+    Instant deadline, begun;
   };
   struct Granted {
     uint32_t slab = 0;
@@ -107,16 +127,42 @@ class Shard {
   void Carry(action::Recheck& a);
   void Carry(action::Missed& a) { gatherer_->Want(std::move(a)); }
   void Carry(action::RunHot& a) { Help(std::move(a)); }
+  size_t TransportOf(const Peer& peer) const;
+  void PullEnded(const Pulling& pulling, PullResult result);
   void FlushReady();
-  /// A task that hands `event` to this shard's Loop.
+  void Publish();
+  void Beat();
+  /// Hands `event` to this shard's Loop.
   template <class E>
   void Return(E event) {
     loop_.loop().Post([this, event = std::move(event)]() mutable { Handle(std::move(event)); });
   }
+  /// The same for the end of what `pulse` counts, unless a test holds it back at `site`.
+  template <class E>
+  void Return(const char* site, Pulse& pulse, E event) {
+    Task ended = [this, &pulse, event = std::move(event)]() mutable {
+      pulse.End();
+      Handle(std::move(event));
+    };
+    if (!options_.hold) return loop_.loop().Post(std::move(ended));
+    Task post = [this, ended = std::move(ended)]() mutable { loop_.loop().Post(std::move(ended)); };
+    if (!options_.hold(site, post)) post();
+  }
+
+  /// ShardNumbers, and what the judge reads, told by the Loop after each step.
+  struct Shown {
+    std::atomic<uint64_t> blocks{0}, parts{0}, dram_parts{0}, dram_bytes{0}, used{0}, leases{0}, pulls{0};
+    std::atomic<uint64_t> taking_bytes_total{0}, taking_bytes_done{0};
+    std::atomic<Duration::rep> refused_since{kNever}, next_tick{kNever}, behind{0};
+    static constexpr Duration::rep kNever = Instant::max().time_since_epoch().count();
+  };
 
   ShardOptions options_;
   std::vector<DataAddress> addresses_;
+  Shown shown_;
+  Pulse checks_, writes_, reads_;  // given to workers and disk, and come back
   // Everything below belongs to the Loop.
+  Deadlines pulls_;
   ShardCore core_;
   SsdTier* ssd_;
   absl::flat_hash_map<uint32_t, std::unique_ptr<Slab>> slabs_;

@@ -271,7 +271,8 @@ struct LoopThread::Thread {
   std::thread thread;
 };
 
-LoopThread::LoopThread(const char* name) : loop_(std::make_unique<Loop>()), thread_(std::make_unique<Thread>()) {
+LoopThread::LoopThread(const char* name, Loop::Clock clock)
+    : loop_(std::make_unique<Loop>(std::move(clock))), thread_(std::make_unique<Thread>()) {
   thread_->thread = std::thread([loop = loop_.get()] { loop->Run(); });
   pthread_setname_np(thread_->thread.native_handle(), name);
 }

@@ -63,7 +63,8 @@ class Loop {
 /// A Loop with a thread of its own; the destructor stops and joins it.
 class LoopThread {
  public:
-  explicit LoopThread(const char* name);
+  /// `clock` as for Loop.
+  explicit LoopThread(const char* name, Loop::Clock clock = nullptr);
   ~LoopThread();
   Loop& loop() { return *loop_; }
   /// Any other thread: runs `task` on the Loop and waits until it has run.

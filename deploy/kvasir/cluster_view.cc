@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "deploy/status_json.h"
 #include "deploy/text.h"
 
 namespace kvasir {
@@ -54,44 +55,6 @@ std::string MovedOf(const MoveStatus& move) {
   if (move.runs_total > 0) return Cat(" ", move.runs_done, " of ", Counted(move.runs_total, "run"));
   if (move.bytes_total > 0) return Cat(" ", HumanBytes(move.bytes_done), " of ", HumanBytes(move.bytes_total));
   return "";
-}
-
-Json ToJson(const MoveStatus& move) {
-  return {{"settled", move.settled},       {"epoch", move.epoch},           {"runs_done", move.runs_done},
-          {"runs_total", move.runs_total}, {"bytes_done", move.bytes_done}, {"bytes_total", move.bytes_total}};
-}
-
-void AddStatus(const NodeStatus& s, Json* out) {
-  out->update({{"version", s.version},
-               {"state", s.state},
-               {"device", s.device},
-               {"uptime_s", std::chrono::duration<double>(s.uptime).count()},
-               {"epoch", s.epoch},
-               {"membership_source", s.membership_source},
-               {"sessions", s.sessions},
-               {"leases", s.leases},
-               {"blocks", s.blocks},
-               {"parts", s.parts},
-               {"taking_over", ToJson(s.taking_over)},
-               {"handing_over", ToJson(s.handing_over)},
-               {"tiers", Json::array()},
-               {"peers", Json::array()},
-               {"features", Json::object()},
-               {"counters", Json::object()}});
-  for (const TierStatus& tier : s.tiers) {
-    (*out)["tiers"].push_back({{"name", tier.name},
-                               {"state", tier.state},
-                               {"capacity", tier.capacity},
-                               {"used", tier.used},
-                               {"live", tier.live},
-                               {"parts", tier.parts}});
-  }
-  for (const PeerStatus& peer : s.peers) {
-    (*out)["peers"].push_back(
-        {{"id", peer.id}, {"state", peer.state}, {"since_s", std::chrono::duration<double>(peer.since).count()}});
-  }
-  for (const auto& [name, state] : s.features) (*out)["features"][name] = state;
-  for (const auto& [name, value] : s.counters) (*out)["counters"][name] = value;
 }
 
 // ---- health
@@ -237,7 +200,7 @@ Json NodeJson(const AskedCluster& cluster, const AskedNode& node) {
                      {"epoch", member->epoch}};
   }
   if (node.status.ok()) {
-    AddStatus(*node.status, &out);
+    out.update(StatusJson(*node.status));
     return out;
   }
   out["state"] = StateOf(node);

@@ -43,6 +43,18 @@ void PrintTiers(const std::vector<AskedNode>& nodes) {
   if (!table.empty()) std::printf("\n%s", table.Text().c_str());
 }
 
+/// What is off, and why; what is on only where it says more than that.
+void PrintFeatures(const std::vector<AskedNode>& nodes) {
+  Table table({"NODE", "FEATURE", "STATE"});
+  for (const AskedNode& node : nodes) {
+    if (!node.status.ok()) continue;
+    for (const auto& [name, state] : node.status->features) {
+      if (state != "on") table.Row({node.id, name, state});
+    }
+  }
+  if (!table.empty()) std::printf("\n%s", table.Text().c_str());
+}
+
 /// Counters that are not zero everywhere, one column a node.
 void PrintCounters(const std::vector<AskedNode>& nodes) {
   std::vector<std::string> heading = {"COUNTER"};
@@ -174,6 +186,7 @@ absl::Status RunStatus(const GlobalFlags& global, const StatusFlags& flags) {
   } else {
     PrintNodes(cluster->nodes);
     PrintTiers(cluster->nodes);
+    PrintFeatures(cluster->nodes);
     PrintCounters(cluster->nodes);
   }
   return WithoutSilent(*cluster, "what they hold is not counted here");

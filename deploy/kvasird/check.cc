@@ -37,7 +37,7 @@ absl::Status CheckDirectory(const char* flag, const std::string& path) {
   return absl::OkStatus();
 }
 
-std::string SecondsText(Duration duration) {
+std::string MillisText(Duration duration) {
   return Cat(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count(), "ms");
 }
 
@@ -48,7 +48,7 @@ absl::Status CheckDirectories(const DaemonOptions& options) {
     if (auto status = CheckDirectory("--ssd", options.node.ssd->directory); !status.ok()) return status;
   }
   if (!options.state_directory.empty()) {
-    if (auto status = CheckDirectory("--state-dir", options.state_directory); !status.ok()) return status;
+    if (auto status = CheckDirectory("--state", options.state_directory); !status.ok()) return status;
   }
   if (!options.port_file.empty()) {
     const std::filesystem::path file = std::filesystem::absolute(options.port_file);
@@ -57,38 +57,45 @@ absl::Status CheckDirectories(const DaemonOptions& options) {
   return absl::OkStatus();
 }
 
-std::string EffectiveConfiguration(const DaemonOptions& options) {
+std::vector<std::pair<std::string, std::string>> EffectiveConfiguration(const DaemonOptions& options) {
   const NodeOptions& node = options.node;
-  std::string out;
-  const auto line = [&out](std::string_view name, const auto& value) { out += Cat(name, " = ", value, "\n"); };
-  line("id", node.id);
-  line("listen", options.listen.Text());
-  line("advertise", options.advertise.Text());
-  line("members-source", options.etcd.endpoints.empty() ? "static" : Cat("etcd:", Join(options.etcd.endpoints, ",")));
-  if (!options.etcd.endpoints.empty()) {
-    line("cluster", options.etcd.cluster);
-    line("member-ttl", SecondsText(options.etcd.ttl));
-  }
+  std::vector<std::pair<std::string, std::string>> settings;
+  const auto add = [&settings](const char* name, const auto& value) { settings.emplace_back(name, Cat(value)); };
+  add("id", node.id);
+  add("listen", options.listen.Text());
+  add("advertise", options.advertise.Text());
+  add("http", options.http.has_value() ? options.http->Text() : "off");
   std::vector<std::string> members;
-  for (const Member& member : node.membership.members) members.push_back(Cat(member.id, "@", member.control));
-  line("members", Join(members, ","));
-  line("shards", node.shards);
-  line("run-blocks", node.run_blocks);
-  line("dram", node.dram_bytes);
-  line("huge-pages", node.huge_pages ? "yes" : "no");
-  line("slab", node.slab_bytes);
-  line("ssd", !node.ssd.has_value() ? "off" : options.dev_temporary ? "temporary" : node.ssd->directory);
-  if (node.ssd.has_value()) line("ssd-size", node.ssd->bytes_max);
-  line("codec-threads", node.codec_threads);
-  line("transports", Join(node.transports, ","));
-  line("data-host", node.data_host);
-  line("data-port", node.data_port);
-  line("session-ttl", SecondsText(node.session_ttl));
-  line("lease", SecondsText(node.lease));
-  line("unfinished-ttl", SecondsText(node.unfinished_ttl));
-  line("drain-wait", SecondsText(options.drain_wait));
-  line("json-logs", options.log.json ? "yes" : "no");
-  return out;
+  Member self;
+  for (const Member& member : node.membership.members) {
+    members.push_back(Cat(member.id, "@", member.control));
+    if (member.id == node.id) self = member;
+  }
+  const bool etcd = !options.etcd.endpoints.empty();
+  add("members", etcd ? Cat("etcd:", Join(options.etcd.endpoints, ",")) : Cat("static:", Join(members, ",")));
+  add("cluster", etcd ? options.etcd.cluster : options.static_cluster);
+  if (etcd) add("etcd-ttl", MillisText(options.etcd.ttl));
+  add("zone", self.zone);
+  add("weight", self.weight);
+  add("state", options.state_directory);
+  add("shards", node.shards);
+  add("run-blocks", node.run_blocks);
+  add("dram", node.dram_bytes);
+  add("memory-limit", options.memory.bytes == 0 ? "unknown" : Cat(options.memory.bytes));
+  add("huge-pages", node.huge_pages ? "yes" : "no");
+  add("slab", node.slab_bytes);
+  add("ssd", !node.ssd.has_value() ? "off" : options.dev_temporary ? "temporary" : node.ssd->directory);
+  if (node.ssd.has_value()) add("ssd-size", node.ssd->bytes_max);
+  add("codec-threads", node.codec_threads);
+  add("transports", Join(node.transports, ","));
+  add("data-host", node.data_host);
+  add("data-port", node.data_port);
+  add("session-ttl", MillisText(node.session_ttl));
+  add("lease", MillisText(node.lease));
+  add("unfinished-ttl", MillisText(node.unfinished_ttl));
+  add("drain-wait", MillisText(options.drain_wait));
+  add("json-logs", options.log.json ? "yes" : "no");
+  return settings;
 }
 
 }  // namespace kvasir

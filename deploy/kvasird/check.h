@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// --check: what a kvasird would do, said without doing it.
+// --check, and the first lines of the log: what a kvasird is told to do, in one list.
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "deploy/kvasird/options.h"
@@ -13,7 +15,7 @@ namespace kvasir {
 /// names the flag, the path and what to do.
 absl::Status CheckDirectories(const DaemonOptions& options);
 
-/// Every setting as it will be in force, one "name = value" a line, names as the flags are called.
-std::string EffectiveConfiguration(const DaemonOptions& options);
+/// Every setting as it will be in force: names as the flags are called, sizes in bytes.
+std::vector<std::pair<std::string, std::string>> EffectiveConfiguration(const DaemonOptions& options);
 
 }  // namespace kvasir

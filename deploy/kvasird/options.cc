@@ -18,6 +18,7 @@
 namespace kvasir {
 namespace {
 
+constexpr uint64_t kDramAuto = 0;  ///< until the limit is known
 constexpr uint64_t kDevDramBytes = 1ull << 30;
 constexpr uint64_t kDevSsdBytes = 4ull << 30;
 constexpr uint64_t kDevMemoryShare = 4;  ///< --dev takes at most this fraction of the machine's memory
@@ -29,7 +30,7 @@ constexpr Duration kEtcdTtlMin = std::chrono::seconds(2), kEtcdTtlMax = std::chr
 
 /// Flags as given, before they are weighed against each other.
 struct Flags {
-  std::string listen, advertise, members, zone, ssd, data_host, port_file;
+  std::string listen, advertise, members, zone, ssd, data_host, port_file, http;
   std::string transports = "tcp,shm";
   uint64_t ssd_bytes = SsdOptions().bytes_max;
   uint32_t shards = 1, run_blocks = 16, weight = 1;
@@ -77,10 +78,37 @@ void AddClusterFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
               "rides out longer pauses, and is longer about noticing a death");
 }
 
+absl::StatusOr<uint64_t> ParseDram(std::string_view text) {
+  return Lower(Trim(text)) == "auto" ? absl::StatusOr<uint64_t>(kDramAuto) : ParseSize(text);
+}
+
+void AddHttpFlag(CLI::App& app, Flags* flags) {
+  app.add_option("--http", flags->http,
+                 "Where /livez, /readyz, /metrics and /status.json are: for probes, scrapers and people; off for nowhere. Port 0 takes "
+                 "any free one, see --port-file. Default: 127.0.0.1:7071, or any free port where that one is taken")
+      ->type_name("HOST:PORT|off");
+}
+
+/// Where the pages are: as told, nowhere, or the default.
+absl::Status CheckHttp(const Flags& flags, DaemonOptions* options) {
+  if (flags.http.empty()) return absl::OkStatus();
+  options->http_given = true;
+  options->http.reset();
+  if (Lower(flags.http) == "off") return absl::OkStatus();
+  const auto address = ParseHostPort(flags.http);
+  if (!address.ok()) return absl::InvalidArgumentError(Cat("--http: ", address.status().message(), ", or off"));
+  if (options->dev && !IsLoopback(address->host)) {
+    return absl::InvalidArgumentError(Cat("--dev serves this machine only, but --http shall listen at ", address->Text(),
+                                          ". Leave --dev out to serve others, or give a loopback address"));
+  }
+  options->http = *address;
+  return absl::OkStatus();
+}
+
 void AddRoomFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
-  AddSize(app, "--dram", &options->node.dram_bytes,
-          "Memory for blocks, never exceeded. Leave some of the machine's for the rest of the process and for other "
-          "programs");
+  AddParsed<uint64_t>(app, "--dram", "SIZE|auto", ParseDram, &options->node.dram_bytes, "2GiB",
+                      "Memory for blocks, never exceeded. Leave some of the machine's for the rest of the process and for other "
+                      "programs; auto does: 80 % of the control group's limit (or the machine's memory) without 128 MiB");
   app.add_flag("--huge-pages", options->node.huge_pages,
                "Keep --dram in pages of 2 MiB: fewer misses of the address cache. They must be set aside before (vm.nr_hugepages; in "
                "a container the limit hugepages-2Mi), and do not count as memory");
@@ -144,6 +172,12 @@ absl::Status CheckRoom(const Flags& flags, const MemoryLimit& memory, DaemonOpti
   if (options->dev && !flags.given.contains("--dram")) {
     node.dram_bytes = kDevDramBytes;
     if (memory.bytes != 0) node.dram_bytes = std::min(node.dram_bytes, memory.bytes / kDevMemoryShare);
+  }
+  options->memory = memory;
+  if (node.dram_bytes == kDramAuto) {
+    const auto dram = AutoDram(memory);
+    if (!dram.ok()) return dram.status();
+    node.dram_bytes = *dram;
   }
   if (node.dram_bytes < kDramBytesMin) {
     return absl::InvalidArgumentError(Cat("--dram ", HumanBytes(node.dram_bytes),
@@ -319,6 +353,7 @@ absl::StatusOr<ParsedDaemon> ParseDaemonOptions(int argc, const char* const* arg
   AddPlaceFlags(app, &flags, &options);
   AddClusterFlags(app, &flags, &options);
   AddRoomFlags(app, &flags, &options);
+  AddHttpFlag(app, &flags);
   AddDataFlags(app, &flags, &options);
   AddTimeFlags(app, &options);
   AddRunFlags(app, &options);
@@ -335,13 +370,16 @@ absl::StatusOr<ParsedDaemon> ParseDaemonOptions(int argc, const char* const* arg
     if (option->count() > 0) flags.given.insert(option->get_name());
   }
   for (const absl::Status& status : {CheckPlace(flags, &options), CheckRoom(flags, memory, &options),
-                                     CheckAddresses(flags, &options), CheckEtcd(flags, &options)}) {
+                                     CheckAddresses(flags, &options), CheckEtcd(flags, &options),
+                                     CheckHttp(flags, &options)}) {
     if (!status.ok()) return status;
   }
   options.log.node = options.node.id;
   if (options.check) {
     if (absl::Status status = CheckDirectories(options); !status.ok()) return status;
-    return ParsedDaemon{std::nullopt, EffectiveConfiguration(options)};
+    std::string lines;
+    for (const auto& [name, value] : EffectiveConfiguration(options)) lines += Cat(name, " = ", value, "\n");
+    return ParsedDaemon{std::nullopt, std::move(lines)};
   }
   return ParsedDaemon{std::move(options), ""};
 }

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "deploy/flags.h"
 #include "deploy/log.h"
+#include "deploy/memory.h"
 #include "store/node.h"
 
 namespace kvasir {
@@ -28,6 +29,9 @@ struct DaemonOptions {
   std::string static_cluster;   ///< name of a cluster that is not in etcd, "" = it has none
   std::string state_directory;  ///< "" = beside the SSD tier, or none
   LogOptions log;
+  std::optional<HostPort> http = HostPort{"127.0.0.1", 7071};  ///< of the pages for probes and scrapers; none = --http off
+  bool http_given = false;  ///< else any free port will do when that one is taken
+  MemoryLimit memory;       ///< as it was found
   int ready_fd = -1;      ///< one line is written here when it serves; -1 = nowhere
   std::string port_file;  ///< "" = none
   Duration drain_wait = std::chrono::seconds(10);

@@ -16,9 +16,12 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "absl/cleanup/cleanup.h"
+#include "deploy/kvasird/banner.h"
 #include "deploy/kvasird/cluster_seat.h"
 #include "deploy/kvasird/free_port.h"
+#include "deploy/kvasird/http_pages.h"
+#include "deploy/kvasird/http_server.h"
+#include "deploy/kvasird/vitals.h"
 #include "deploy/term.h"
 #include "deploy/text.h"
 #include "store/node.h"
@@ -87,6 +90,21 @@ std::string DataText(const Node& node) {
   return Join(ways, ", ");
 }
 
+/// The pages, or null for --http off. Fills in the port that was bound.
+absl::StatusOr<std::unique_ptr<HttpServer>> StartHttp(DaemonOptions& options, HttpPages& pages) {
+  if (!options.http.has_value()) return nullptr;
+  auto port = FindPort(*options.http, "--http");
+  if (!port.ok() && absl::IsUnavailable(port.status()) && !options.http_given) {
+    options.node.log(Severity::kWarning, "the default --http port is taken; another is used", {{"port", options.http->port}});
+    options.http->port = 0;
+    port = FindPort(*options.http, "--http");
+  }
+  if (!port.ok()) return port.status();
+  auto server = HttpServer::Start(*options.http, pages.All());
+  if (server.ok()) options.http = (*server)->address();
+  return server;
+}
+
 /// Tells whoever waits: the line on stdout, the port file, the descriptor.
 absl::Status Announce(const DaemonOptions& options, const Node& serving, const std::string& control) {
   const NodeOptions& node = options.node;
@@ -94,6 +112,7 @@ absl::Status Announce(const DaemonOptions& options, const Node& serving, const s
     const nlohmann::ordered_json facts = {{"id", node.id},
                                           {"pid", getpid()},
                                           {"control", control},
+                                          {"http", options.http.has_value() ? options.http->Text() : ""},
                                           {"transports", node.transports},
                                           {"data_host", node.data_host},
                                           {"ssd", node.ssd.has_value() ? node.ssd->directory : ""}};
@@ -103,8 +122,9 @@ absl::Status Announce(const DaemonOptions& options, const Node& serving, const s
   }
   const std::string ssd =
       node.ssd.has_value() ? Cat(", ssd ", HumanBytes(node.ssd->bytes_max), " in ", node.ssd->directory) : "";
-  std::printf("kvasird %s serving on %s, data %s, dram %s%s\n", node.id.c_str(), control.c_str(),
-              DataText(serving).c_str(), HumanBytes(node.dram_bytes).c_str(), ssd.c_str());
+  const std::string http = options.http.has_value() ? Cat(", http ", options.http->Text()) : "";
+  std::printf("kvasird %s serving on %s, data %s, dram %s%s%s\n", node.id.c_str(), control.c_str(),
+              DataText(serving).c_str(), HumanBytes(node.dram_bytes).c_str(), ssd.c_str(), http.c_str());
   if (options.dev) {
     const std::string at = control == kDefaultControl ? "" : Cat(" --node ", control);
     std::printf(
@@ -140,7 +160,7 @@ void Drain(Node& node, const DaemonOptions& options, const Signals& signals) {
 
 /// A signal came while it waited for etcd: nobody relies on it yet.
 absl::Status StoppedEarly(const DaemonOptions& options, const Signals& signals) {
-  options.node.log(Severity::kInfo, Cat(signals.Take(), ": stopped before this node was a member"));
+  options.node.log(Severity::kInfo, "stopped before this node was a member", {{"signal", signals.Take()}});
   return absl::OkStatus();
 }
 
@@ -159,9 +179,8 @@ void SetPort(DaemonOptions* options, uint16_t port) {
 /// From the first signal on: nothing new, then nothing left to hand over, then nobody.
 void End(Node& node, GrpcServer& server, ClusterSeat& seat, const DaemonOptions& options, const Signals& signals) {
   const char* name = signals.Take();
-  options.node.log(Severity::kInfo, Cat(name, ": takes no new work, waits at most ", HumanDuration(options.drain_wait),
-                                        " for readers and takers; a second signal exits at once"));
-  server.SetHealth(GrpcServer::kReadiness, false);
+  options.node.log(Severity::kInfo, "draining: takes no new work, waits for readers and takers; a second signal exits at once",
+                   {{"signal", name}, {"at_most", HumanDuration(options.drain_wait)}});
   Drain(node, options, signals);
   seat.Leave();
   server.Shutdown(kLastCalls);
@@ -184,13 +203,18 @@ absl::Status Serve(DaemonOptions options) {
     temporary = *std::move(made);
     options.node.ssd->directory = temporary->path();
   }
+  absl::StatusOr<std::unique_ptr<Node>> node = absl::UnavailableError("not started");  // outlives all that is below
+  HttpPages pages({options.memory, std::chrono::system_clock::now()});
+  const auto http = StartHttp(options, pages);
+  if (!http.ok()) return http.status();
   auto seat = ClusterSeat::Take(&options, signals.fd());
   if (absl::IsCancelled(seat.status())) return StoppedEarly(options, signals);
   if (!seat.ok()) return seat.status();
   options.node.dial = [](const std::string& control) { return PeerClient{MakeGrpcStore(control), MakeGrpcPeer(control)}; };
-  auto node = Node::Start(options.node);
+  options.node.features = ProcessFeatures(options);
+  node = Node::Start(options.node);
   if (!node.ok()) return node.status();
-  const absl::Cleanup stand_up = [&seat] { seat->reset(); };  // before the node, which must not be told anything then
+  pages.Attach(node->get());
   GrpcServer server({.store = node->get(), .admin = node->get(), .peer = node->get()}, {.address = options.listen.Text()});
   const auto control = server.Start();
   if (!control.ok()) return control.status();
@@ -200,12 +224,13 @@ absl::Status Serve(DaemonOptions options) {
     return StoppedEarly(options, signals);
   }
   if (!joined.ok()) return joined;
-  server.SetHealth(GrpcServer::kReadiness, true);
+  const ServedHealth health((*node)->health(), server,
+                            {MakeGrpcPing(*control), options.memory, "/", options.node.membership_source});
+  LogBanner(options, (*node)->Features());
   if (absl::Status status = Announce(options, **node, *control); !status.ok()) return status;
   if (!IsLoopback(options.listen.host)) {
-    options.node.log(Severity::kWarning,
-                     Cat("calls and data at ", *control,
-                         " are neither encrypted nor authenticated: keep them inside a trusted network"));
+    options.node.log(Severity::kWarning, "calls and data are neither encrypted nor authenticated: keep them inside a trusted network",
+                     {{"listen", *control}});
   }
   End(**node, server, **seat, options, signals);
   return absl::OkStatus();

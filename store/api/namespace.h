@@ -3,6 +3,7 @@
 // other keys. No tensor- or pipeline-parallel rank is in it: the layout is canonical, ranks write and fetch slices.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -45,6 +46,10 @@ struct Namespace {
   NamespaceDigest Digest() const;
   /// InvalidArgument names the first field that no model can have.
   absl::Status Validate() const;
+  /// What FirstDifference compares, in its order.
+  static constexpr std::array<std::string_view, 13> kComparedFields = {
+      "kind",           "weights",      "tokenizer",  "layout.layers", "layout.kv_heads", "layout.key_dim", "layout.value_dim",
+      "layout.element", "block_tokens", "rope_theta", "rope_scaling",  "numerics",        "adapters"};
   /// "" when equal; else the first differing field with both values: "layout.kv_heads: 8 here, 4 there".
   static std::string FirstDifference(const Namespace& here, const Namespace& there);
 };

@@ -41,10 +41,14 @@ int64_t RunOnce(const DiskOp& op) {
 
 class PwriteDisk final : public DiskIo {
  public:
+  explicit PwriteDisk(std::string why) : name_("pread/pwrite" + (why.empty() ? "" : " (" + why + ")")) {}
   void Run(std::span<DiskOp> ops) override {
     for (DiskOp& op : ops) op.result = RunPlainly(op);
   }
-  std::string Name() const override { return "pwrite"; }
+  std::string Name() const override { return name_; }
+
+ private:
+  const std::string name_;
 };
 
 }  // namespace
@@ -59,7 +63,15 @@ int64_t RunPlainly(const DiskOp& op) {
   }
 }
 
-std::unique_ptr<DiskIo> MakePwriteDisk() { return std::make_unique<PwriteDisk>(); }
+std::unique_ptr<DiskIo> MakePwriteDisk(std::string why) { return std::make_unique<PwriteDisk>(std::move(why)); }
+
+void CountingDisk::Run(std::span<DiskOp> ops) {
+  disk_->Run(ops);
+  for (const DiskOp& op : ops) {
+    if (op.result >= 0) continue;
+    (op.kind == DiskOp::Kind::kRead ? read_errors_ : write_errors_).fetch_add(1, std::memory_order_relaxed);
+  }
+}
 
 FileDescriptor::~FileDescriptor() {
   if (fd_ >= 0) close(fd_);

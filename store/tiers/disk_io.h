@@ -3,6 +3,7 @@
 // files. Two bodies (io_uring; pread/pwrite on the calling thread) and, in tests, one that fails where it is told to.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -40,14 +41,29 @@ class DiskIo {
   virtual ~DiskIo() = default;
   /// Carries out every operation, in no order, and returns when all have their result. Any thread, several at a time.
   virtual void Run(std::span<DiskOp> ops) = 0;
-  /// "io_uring", "pwrite": for the operator.
+  /// "io_uring", "pread/pwrite": for the operator.
   virtual std::string Name() const = 0;
 };
 
-/// Plain system calls on the calling thread: the tier's disk threads are the pool. Always works.
-std::unique_ptr<DiskIo> MakePwriteDisk();
-/// io_uring with one ring for each of `callers` threads. Null where the kernel, or seccomp, denies it.
-std::unique_ptr<DiskIo> MakeUringDisk(uint32_t callers);
+/// Plain system calls on the calling thread: the tier's disk threads are the pool. Always works. `why` there is nothing
+/// better ("io_uring: EPERM") goes into its name.
+std::unique_ptr<DiskIo> MakePwriteDisk(std::string why = "");
+/// io_uring with one ring for each of `callers` threads. Null where the kernel, or seccomp, denies it; then `why` says so.
+std::unique_ptr<DiskIo> MakeUringDisk(uint32_t callers, std::string* why);
+
+/// Passes operations on, and counts those that the disk refused.
+class CountingDisk final : public DiskIo {
+ public:
+  explicit CountingDisk(std::unique_ptr<DiskIo> disk) : disk_(std::move(disk)) {}
+  void Run(std::span<DiskOp> ops) override;
+  std::string Name() const override { return disk_->Name(); }
+  uint64_t read_errors() const { return read_errors_.load(std::memory_order_relaxed); }
+  uint64_t write_errors() const { return write_errors_.load(std::memory_order_relaxed); }  ///< writes, syncs, allocations
+
+ private:
+  const std::unique_ptr<DiskIo> disk_;
+  std::atomic<uint64_t> read_errors_{0}, write_errors_{0};
+};
 
 /// Carries out one operation with a plain system call; what both bodies do with the rare kinds.
 int64_t RunPlainly(const DiskOp& op);

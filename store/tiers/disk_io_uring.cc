@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <vector>
 
 #include "store/tiers/disk_io.h"
@@ -18,22 +19,22 @@ constexpr int kOpcodes[] = {IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FSYNC};
 
 class Ring {
  public:
-  Ring() { made_ = io_uring_queue_init(kRingEntries, &ring_, 0) == 0; }
+  Ring() : error_(-io_uring_queue_init(kRingEntries, &ring_, 0)) {}
   ~Ring() {
-    if (made_) io_uring_queue_exit(&ring_);
+    if (error_ == 0) io_uring_queue_exit(&ring_);
   }
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
-  /// Made, and the kernel knows the operations used here.
-  bool usable() {
-    if (!made_) return false;
+  /// "" when it was made and the kernel knows the operations used here, else why not.
+  std::string Trouble() {
+    if (error_ != 0) return strerrorname_np(error_);
     io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
-    if (probe == nullptr) return false;
+    if (probe == nullptr) return "the kernel is too old";
     bool all = true;
     for (int opcode : kOpcodes) all = all && io_uring_opcode_supported(probe, opcode) != 0;
     io_uring_free_probe(probe);
-    return all;
+    return all ? "" : "the kernel is too old";
   }
 
   /// At most kRingEntries operations.
@@ -89,7 +90,7 @@ class Ring {
   }
 
   io_uring ring_{};
-  bool made_ = false;
+  const int error_;  // errno of its making
 };
 
 class UringDisk final : public DiskIo {
@@ -128,11 +129,14 @@ class UringDisk final : public DiskIo {
 
 }  // namespace
 
-std::unique_ptr<DiskIo> MakeUringDisk(uint32_t callers) {
+std::unique_ptr<DiskIo> MakeUringDisk(uint32_t callers, std::string* why) {
   std::vector<std::unique_ptr<Ring>> rings;
   for (uint32_t i = 0; i < std::max(callers, 1u); ++i) {
     rings.push_back(std::make_unique<Ring>());
-    if (!rings.back()->usable()) return nullptr;
+    const std::string trouble = rings.back()->Trouble();
+    if (trouble.empty()) continue;
+    *why = "io_uring: " + trouble;
+    return nullptr;
   }
   return std::make_unique<UringDisk>(std::move(rings));
 }

@@ -51,14 +51,22 @@ std::string SsdHealth::cause() const {
 
 absl::Status WriteOutcome(const DiskOp& op, SsdHealth& health) {
   const bool moves = op.kind == DiskOp::Kind::kWrite;
-  if (op.result >= 0 && (!moves || static_cast<uint64_t>(op.result) == op.bytes)) return absl::OkStatus();
+  const bool takes_space = moves || op.kind == DiskOp::Kind::kAllocate;
+  if (op.result >= 0 && (!moves || static_cast<uint64_t>(op.result) == op.bytes)) {
+    if (takes_space && health.out_of_space()) health.NoteSpace(false);
+    return absl::OkStatus();
+  }
   if (op.result >= 0) {
+    health.NoteSpace(true);
     return absl::ResourceExhaustedError(absl::StrCat("SSD: ", op.result, " of ", op.bytes, " bytes were written"));
   }
   const bool sync = op.kind == DiskOp::Kind::kSync || op.kind == DiskOp::Kind::kSyncDirectory;
   const bool space = op.result == -ENOSPC || op.result == -EDQUOT || op.result == -EFBIG;
   // No space at fsync is a lost write like any other.
-  if (space && !sync) return absl::ResourceExhaustedError(absl::StrCat("SSD: ", Describe(op)));
+  if (space && !sync) {
+    health.NoteSpace(true);
+    return absl::ResourceExhaustedError(absl::StrCat("SSD: ", Describe(op)));
+  }
   health.Fail(Describe(op));
   return health.Check();
 }

@@ -2,6 +2,7 @@
 // SsdHealth: whether the tier may still write, and what a failed disk operation means.
 #pragma once
 
+#include <atomic>
 #include <string>
 
 #include "absl/status/status.h"
@@ -21,9 +22,18 @@ class SsdHealth {
   /// Empty while well.
   std::string cause() const;
 
+  /// Whether the last write that needed space was refused for want of it: this passes when space comes back.
+  void NoteSpace(bool refused) { out_of_space_.store(refused, std::memory_order_relaxed); }
+  /// The same of the index, which has files of its own.
+  void NoteIndexSpace(bool refused) { index_out_of_space_.store(refused, std::memory_order_relaxed); }
+  bool out_of_space() const {
+    return out_of_space_.load(std::memory_order_relaxed) || index_out_of_space_.load(std::memory_order_relaxed);
+  }
+
  private:
   mutable Mutex mutex_;
   std::string cause_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<bool> out_of_space_{false}, index_out_of_space_{false};
 };
 
 /// What became of an operation. OK when all of it was done; ResourceExhausted when space ran out (or less was written

@@ -25,6 +25,7 @@ constexpr size_t kPartKeyBytes = 1 + 32 + 32 + 2 + 2;
 constexpr uint32_t kPartRecordVersion = 2;
 constexpr size_t kMemtableBytes = 8u << 20;
 constexpr int kOpenFilesMax = 256;
+constexpr uint64_t kReopenBytes = 4 * kMemtableBytes;  ///< free on a disk that was full, before the index is opened anew
 
 /// As stored. Little endian; RocksDB's block checksums guard it.
 struct PartRecord {
@@ -153,10 +154,9 @@ class RocksIndex final : public SsdIndex {
  public:
   RocksIndex(std::string path, std::unique_ptr<rocksdb::DB> db) : path_(std::move(path)), db_(std::move(db)) {}
   ~RocksIndex() override {
-    // Best effort: what was promised was synced already. A log that failed once must not be touched again: this RocksDB
-    // asserts that nobody does, and Debian builds it with assertions.
-    if (!failed_) db_->SyncWAL().PermitUncheckedError();
-    db_->Close().PermitUncheckedError();
+    // Best effort: what was promised was synced already.
+    if (state_ == State::kWell) db_->SyncWAL().PermitUncheckedError();
+    if (db_ != nullptr) db_->Close().PermitUncheckedError();
   }
 
   absl::Status Write(const Batch& batch, bool sync) override {
@@ -175,10 +175,28 @@ class RocksIndex final : public SsdIndex {
     for (const NamedValue& value : batch.values) keep(writes.Put(kValuePrefix + value.name, value.value));
     rocksdb::WriteOptions options;
     options.sync = sync;
-    if (failed_) return absl::UnavailableError(absl::StrCat("SSD index ", path_, ": an earlier write failed"));
+    if (state_ == State::kFull) return absl::ResourceExhaustedError(absl::StrCat("SSD index ", path_, ": no space"));
+    if (state_ == State::kFailed) return absl::UnavailableError(absl::StrCat("SSD index ", path_, ": an earlier write failed"));
     if (status.ok()) status = db_->Write(options, &writes);
-    failed_ = !status.ok();
+    if (!status.ok()) state_ = status.IsNoSpace() ? State::kFull : State::kFailed;
     return ToStatus(path_, status);
+  }
+
+  absl::Status TryAgain() override {
+    if (state_ == State::kWell) return absl::OkStatus();
+    if (state_ == State::kFailed) return absl::UnavailableError(absl::StrCat("SSD index ", path_, ": an earlier write failed"));
+    std::error_code error;
+    const std::filesystem::space_info space = std::filesystem::space(path_, error);
+    if (error || space.available < kReopenBytes) return absl::ResourceExhaustedError(absl::StrCat("SSD index ", path_, ": no space"));
+    // Opened anew, not resumed: a log that failed once must not be touched again. This RocksDB asserts that nobody does,
+    // and Debian builds it with assertions.
+    if (db_ != nullptr) db_->Close().PermitUncheckedError();
+    db_.reset();
+    rocksdb::DB* raw = nullptr;
+    const rocksdb::Status opened = rocksdb::DB::Open(IndexOptions(), path_, &raw);
+    if (opened.ok()) db_.reset(raw);
+    state_ = opened.ok() ? State::kWell : opened.IsNoSpace() ? State::kFull : State::kFailed;
+    return ToStatus(path_, opened);
   }
 
   rocksdb::Status ReadAll(Contents* contents) {
@@ -201,8 +219,9 @@ class RocksIndex final : public SsdIndex {
 
  private:
   std::string path_;
-  std::unique_ptr<rocksdb::DB> db_;
-  bool failed_ = false;  ///< a write did: there will be no other
+  std::unique_ptr<rocksdb::DB> db_;  ///< null between two tries on a full disk
+  enum class State { kWell, kFull, kFailed };  ///< full: until TryAgain; failed: no write will follow
+  State state_ = State::kWell;
 };
 
 rocksdb::Status OpenAndRead(const std::string& path, SsdIndex::Access access, SsdIndex::Contents* contents,

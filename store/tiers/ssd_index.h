@@ -47,8 +47,11 @@ class SsdIndex {
 
   virtual ~SsdIndex() = default;
   /// With `sync` it survives a power loss when this returns; without, a kill -9. After a failure all further writes
-  /// fail. One thread at a time.
+  /// fail: for good, or where space ran out (ResourceExhausted) until TryAgain succeeds. One thread at a time.
   virtual absl::Status Write(const Batch& batch, bool sync) = 0;
+  /// Where space ran out: opens the index anew if there is room for it by now. What was promised is in it; what failed is
+  /// not, or points to bytes that recovery will check. ResourceExhausted = not yet. Ok when nothing was wrong.
+  virtual absl::Status TryAgain() = 0;
 };
 
 }  // namespace kvasir

@@ -9,8 +9,10 @@
 namespace kvasir {
 
 absl::StatusOr<std::unique_ptr<SsdTier>> SsdTier::Open(const SsdOptions& options, Recovered* recovered) {
-  std::unique_ptr<DiskIo> disk = MakeUringDisk(ReaderCount(options) + 1);  // and the writer
-  if (disk == nullptr) disk = MakePwriteDisk();
+  std::string why;
+  std::unique_ptr<DiskIo> disk = MakeUringDisk(ReaderCount(options) + 1, &why);  // and the writer
+  if (disk == nullptr) disk = MakePwriteDisk(why);
+  if (options.wrap_disk) disk = options.wrap_disk(std::move(disk));
   return OpenWithDisk(options, std::move(disk), recovered);
 }
 
@@ -24,7 +26,7 @@ absl::StatusOr<std::unique_ptr<SsdTier>> OpenWithDisk(const SsdOptions& options,
   SsdTierImpl::House house;
   house.limits = *limits;
   house.directory = std::make_unique<SsdDirectory>(*std::move(directory));
-  house.disk = std::move(disk);
+  house.disk = std::make_unique<CountingDisk>(std::move(disk));
   house.health = std::make_unique<SsdHealth>();
   house.direct = DirectWorks(house.directory->segments());
   const SegmentAccess access = house.direct ? SegmentAccess::kDirect : SegmentAccess::kBuffered;

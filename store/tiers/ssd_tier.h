@@ -29,6 +29,8 @@
 
 namespace kvasir {
 
+class DiskIo;
+
 struct SsdOptions {
   std::string directory;
   uint64_t bytes_max = 20ull << 30;          ///< segments together never exceed it
@@ -36,7 +38,10 @@ struct SsdOptions {
   uint32_t disk_threads = 2;
   uint32_t queued_max = 4096;                ///< reads, and writes, that may wait; more are ResourceExhausted
   Duration group_commit = std::chrono::milliseconds(2);  ///< durable appends gather this long (0 = not at all)
+  Duration space_probe = std::chrono::seconds(1);        ///< on a full disk: how often it is asked for space again
   bool sync = true;                          ///< false only in benchmarks
+  /// Tests only: what every operation on segments goes through, on its way to the disk that is given.
+  std::function<std::unique_ptr<DiskIo>(std::unique_ptr<DiskIo>)> wrap_disk;
 };
 
 /// What is known of a part beside its bytes; kept in the index, given back at recovery.
@@ -76,7 +81,21 @@ struct SsdStatus {
   uint64_t capacity = 0, used = 0, live = 0, parts = 0, segments = 0;
   bool read_only = false;
   std::string cause;          ///< why read-only
-  std::string io;             ///< "io_uring, O_DIRECT", "pwrite, O_DIRECT", "pwrite, buffered"
+  std::string io;             ///< "io_uring, O_DIRECT"; "pread/pwrite (io_uring: EPERM), buffered"
+  uint64_t read_errors = 0, write_errors = 0;  ///< operations that the disk refused
+};
+
+/// How the threads and queues of a tier are doing, for whoever judges them. Instant::max() = nothing waits.
+struct SsdVitals {
+  struct Thread {
+    bool busy = false;
+    uint64_t progress = 0;    ///< moves with everything it takes and ends
+  };
+  Thread writer;
+  std::vector<Thread> readers;
+  Instant oldest_write = Instant::max();  ///< when the oldest write that is not answered was asked for
+  Instant oldest_read = Instant::max();
+  bool out_of_space = false;
 };
 
 /// Thread safe. Answers come exactly once, on a thread of the tier: post to your Loop. One exception: what queued_max
@@ -112,6 +131,10 @@ class SsdTier {
   /// Synced before the answer.
   virtual void PutValue(NamedValue value, absl::AnyInvocable<void(absl::Status)> done) = 0;
   virtual SsdStatus Status() const = 0;
+  /// Waits for no disk.
+  virtual SsdVitals Vitals() const = 0;
+  /// As in SsdStatus: why read-only, or empty. Waits for no disk either.
+  virtual std::string Failure() const = 0;
 };
 
 /// Reads every part of a directory offline and checks header, root and every frame, for `kvasir verify`. Calls `report`

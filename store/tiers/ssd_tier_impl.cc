@@ -27,10 +27,11 @@ uint32_t ReaderCount(const SsdOptions& options) { return std::clamp(options.disk
 
 SsdTierImpl::SsdTierImpl(const SsdOptions& options, House house)
     : options_(options), readers_(ReaderCount(options)), house_(std::move(house)) {
+  readers_shown_.resize(readers_);
   threads_.emplace_back([this] { WriteLoop(); });
   pthread_setname_np(threads_.back().native_handle(), "kvasir-ssd-w");
   for (uint32_t i = 0; i < readers_; ++i) {
-    threads_.emplace_back([this] { ReadLoop(); });
+    threads_.emplace_back([this, i] { ReadLoop(readers_shown_[i]); });
     pthread_setname_np(threads_.back().native_handle(), "kvasir-ssd-r");
   }
 }
@@ -57,7 +58,7 @@ void SsdTierImpl::Read(const SsdLocation& location, std::span<std::byte> into,
   {
     MutexLock lock(mutex_);
     if (reads_.size() < options_.queued_max) {
-      reads_.push_back({location, into, std::move(done)});
+      reads_.push_back({ReadOp{location, into, std::move(done)}, std::chrono::steady_clock::now()});
       reads_ready_.NotifyOne();
       return;
     }
@@ -69,8 +70,11 @@ void SsdTierImpl::Drop(std::span<const std::pair<PartId, SsdLocation>> parts) {
   if (parts.empty()) return;
   MutexLock lock(mutex_);
   // Drops have no answer to refuse with: they join the one before, and are bounded by the parts there are.
-  DropOp* last = writes_.empty() ? nullptr : std::get_if<DropOp>(&writes_.back());
-  if (last == nullptr) last = &std::get<DropOp>(writes_.emplace_back(DropOp{}));
+  DropOp* last = writes_.empty() ? nullptr : std::get_if<DropOp>(&writes_.back().op);
+  if (last == nullptr) {
+    writes_.push_back({DropOp{}, std::chrono::steady_clock::now()});
+    last = &std::get<DropOp>(writes_.back().op);
+  }
   last->parts.insert(last->parts.end(), parts.begin(), parts.end());
   writes_ready_.NotifyOne();
 }
@@ -96,44 +100,83 @@ SsdStatus SsdTierImpl::Status() const {
   status.cause = house_.health->cause();
   status.read_only = !status.cause.empty();
   status.io = house_.disk->Name() + (house_.direct ? ", O_DIRECT" : ", buffered");
+  status.read_errors = house_.disk->read_errors();
+  status.write_errors = house_.disk->write_errors();
   return status;
+}
+
+SsdVitals SsdTierImpl::Vitals() const {
+  SsdVitals vitals;
+  vitals.writer = {writer_shown_.busy, writer_shown_.progress};
+  vitals.oldest_write = writer_shown_.held();
+  for (const Shown& reader : readers_shown_) {
+    vitals.readers.push_back({reader.busy, reader.progress});
+    vitals.oldest_read = std::min(vitals.oldest_read, reader.held());
+  }
+  vitals.out_of_space = house_.health->out_of_space();
+  MutexLock lock(mutex_);  // of the queues: nobody holds it while the disk works
+  if (!writes_.empty()) vitals.oldest_write = std::min(vitals.oldest_write, writes_.front().since);
+  if (!reads_.empty()) vitals.oldest_read = std::min(vitals.oldest_read, reads_.front().since);
+  return vitals;
 }
 
 /// False: the queue is full, and `op` still the caller's.
 bool SsdTierImpl::EnqueueWrite(WriteOp& op) {
   MutexLock lock(mutex_);
   if (writes_.size() >= options_.queued_max) return false;
-  writes_.push_back(std::move(op));
+  writes_.push_back({std::move(op), std::chrono::steady_clock::now()});
   writes_ready_.NotifyOne();
   return true;
 }
 
-/// The next operation; none when the queue is empty and, with `wait`, the tier closes.
+/// The next operation; none when the queue is empty and, with `wait`, the tier closes or a full disk is to be asked again.
 std::optional<WriteOp> SsdTierImpl::NextWrite(bool wait) {
   MutexLock lock(mutex_);
-  while (wait && writes_.empty() && !closing_) writes_ready_.Wait(mutex_);
+  while (wait && writes_.empty() && !closing_) {
+    if (!house_.health->out_of_space()) {
+      writes_ready_.Wait(mutex_);
+    } else if (!writes_ready_.WaitFor(mutex_, options_.space_probe)) {
+      break;
+    }
+  }
   if (writes_.empty()) return std::nullopt;
-  WriteOp op = std::move(writes_.front());
+  Queued<WriteOp> next = std::move(writes_.front());
   writes_.pop_front();
-  return op;
+  writer_shown_.busy = true;
+  writer_shown_.Step();
+  writer_shown_.Hold(std::min(writer_shown_.held(), next.since));
+  return std::move(next.op);
 }
 
 /// Some of the waiting reads; none only when the tier closes.
-std::vector<ReadOp> SsdTierImpl::NextReads() {
+std::vector<ReadOp> SsdTierImpl::NextReads(Shown& shown) {
   MutexLock lock(mutex_);
   while (reads_.empty() && !closing_) reads_ready_.Wait(mutex_);
   const size_t share = (reads_.size() + readers_ - 1) / readers_;
   std::vector<ReadOp> taken;
+  if (!reads_.empty()) {
+    shown.busy = true;
+    shown.Step();
+    shown.Hold(reads_.front().since);
+  }
   for (size_t count = std::min(share, kReadsAtOnce); count > 0; --count) {
-    taken.push_back(std::move(reads_.front()));
+    taken.push_back(std::move(reads_.front().op));
     reads_.pop_front();
   }
   return taken;
 }
 
 void SsdTierImpl::WriteLoop() {
-  while (std::optional<WriteOp> op = NextWrite(true)) {
-    TakeOrRefuse(*std::move(op));
+  for (;;) {
+    std::optional<WriteOp> op = NextWrite(true);
+    if (op.has_value()) {
+      TakeOrRefuse(*std::move(op));
+    } else if (ended()) {
+      return;
+    } else {
+      writer_shown_.busy = true;
+      house_.writer->ProbeSpace();
+    }
     GatherCompany();
     const bool may_wait = options_.group_commit > Duration::zero() && !closing();
     if (may_wait && house_.writer->gathers_durable() && !house_.writer->full()) {
@@ -142,6 +185,7 @@ void SsdTierImpl::WriteLoop() {
       GatherCompany();
     }
     house_.writer->Commit();
+    writer_shown_.Rest();
   }
 }
 
@@ -157,24 +201,31 @@ void SsdTierImpl::TakeOrRefuse(WriteOp op) {
   } else {
     std::get<ValueOp>(op).done(Closing());
   }
+  if (!house_.writer->gathers()) writer_shown_.Hold(Instant::max());  // it committed on its way
 }
 
-void SsdTierImpl::ReadLoop() {
+void SsdTierImpl::ReadLoop(Shown& shown) {
   SsdReader reader(house_.direct, *house_.disk, *house_.segments);
   for (;;) {
-    std::vector<ReadOp> reads = NextReads();
+    std::vector<ReadOp> reads = NextReads(shown);
     if (reads.empty()) return;
-    if (!closing()) {
+    if (closing()) {
+      for (ReadOp& read : reads) read.done(Closing());
+    } else {
       reader.Run(std::move(reads));
-      continue;
     }
-    for (ReadOp& read : reads) read.done(Closing());
+    shown.Rest();
   }
 }
 
 bool SsdTierImpl::closing() const {
   MutexLock lock(mutex_);
   return closing_;
+}
+
+bool SsdTierImpl::ended() const {
+  MutexLock lock(mutex_);
+  return closing_ && writes_.empty();
 }
 
 }  // namespace kvasir

@@ -35,7 +35,7 @@ class SsdTierImpl final : public SsdTier {
   /// What outlives the threads, in the order it is made. Held by pointers: the parts refer to each other.
   struct House {
     std::unique_ptr<SsdDirectory> directory;
-    std::unique_ptr<DiskIo> disk;
+    std::unique_ptr<CountingDisk> disk;
     std::unique_ptr<SsdHealth> health;
     std::unique_ptr<SsdIndex> index;
     std::unique_ptr<SegmentTable> segments;
@@ -56,16 +56,39 @@ class SsdTierImpl final : public SsdTier {
   void OnEvicted(std::function<void(std::vector<PartId>)> callback) override;
   void PutValue(NamedValue value, absl::AnyInvocable<void(absl::Status)> done) override;
   SsdStatus Status() const override;
+  SsdVitals Vitals() const override;
+  std::string Failure() const override { return house_.health->cause(); }
 
  private:
+  template <class Op>
+  struct Queued {
+    Op op;
+    Instant since;
+  };
+  /// What a thread shows of itself.
+  struct Shown {
+    std::atomic<bool> busy{false};
+    std::atomic<uint64_t> progress{0};
+    std::atomic<Duration::rep> oldest{Instant::max().time_since_epoch().count()};  ///< of what it took and did not answer
+    void Step() { progress.fetch_add(1, std::memory_order_relaxed); }
+    void Rest() {
+      Step();
+      Hold(Instant::max());
+      busy = false;
+    }
+    void Hold(Instant since) { oldest.store(since.time_since_epoch().count(), std::memory_order_relaxed); }
+    Instant held() const { return Instant(Duration(oldest.load(std::memory_order_relaxed))); }
+  };
+
   bool EnqueueWrite(WriteOp& op);
   std::optional<WriteOp> NextWrite(bool wait);
-  std::vector<ReadOp> NextReads();
+  std::vector<ReadOp> NextReads(Shown& shown);
   void WriteLoop();
   void GatherCompany();
-  void ReadLoop();
+  void ReadLoop(Shown& shown);
   void TakeOrRefuse(WriteOp op);
   bool closing() const;
+  bool ended() const;
 
   const SsdOptions options_;
   const uint32_t readers_;
@@ -73,9 +96,11 @@ class SsdTierImpl final : public SsdTier {
   mutable Mutex mutex_;
   CondVar writes_ready_;
   CondVar reads_ready_;
-  std::deque<WriteOp> writes_ ABSL_GUARDED_BY(mutex_);
-  std::deque<ReadOp> reads_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Queued<WriteOp>> writes_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Queued<ReadOp>> reads_ ABSL_GUARDED_BY(mutex_);
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+  Shown writer_shown_;
+  std::deque<Shown> readers_shown_;  // one a reader; a deque: they never move
   std::vector<std::thread> threads_;
 };
 

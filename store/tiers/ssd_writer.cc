@@ -83,9 +83,15 @@ absl::Status SsdWriter::Evict(uint32_t segment) {
   SsdIndex::Batch batch;
   batch.erased = std::move(gone);
   // Not synced: the segment's next incarnation, which is, makes the entries void should they come back.
-  absl::Status status = context_.index->Write(batch, false);
-  if (!status.ok()) context_.health->Fail(std::string(status.message()));
-  return status.ok() ? status : context_.health->Check();
+  return IndexOutcome(context_.index->Write(batch, false));
+}
+
+/// An index without space has it again some day; one that failed is written no more.
+absl::Status SsdWriter::IndexOutcome(absl::Status status) {
+  context_.health->NoteIndexSpace(absl::IsResourceExhausted(status));
+  if (status.ok() || absl::IsResourceExhausted(status)) return status;
+  context_.health->Fail(std::string(status.message()));
+  return context_.health->Check();
 }
 
 void SsdWriter::TakeAppend(AppendOp op) {
@@ -160,6 +166,23 @@ absl::Status SsdWriter::MakeRoom(uint64_t padded) {
   return next.status();
 }
 
+void SsdWriter::ProbeSpace() {
+  Commit();
+  if (!context_.health->Check().ok() || !IndexOutcome(context_.index->TryAgain()).ok()) return;
+  if (open_.id == 0 || open_.room() < kBlockBytes) {
+    const auto keep = [](uint32_t) { return absl::ResourceExhaustedError("SSD: nothing is evicted for a question"); };
+    absl::StatusOr<SegmentUse> next = context_.segments->Next(open_.id, keep);
+    if (!next.ok()) return;
+    open_ = *next;
+    written_[open_.id].clear();
+  }
+  // Free space behind the last part: the next one is written over it.
+  std::memset(bounce_.data(), 0, kBlockBytes);
+  DiskOp write{DiskOp::Kind::kWrite, open_.fd, open_.tail, bounce_.data(), kBlockBytes, 0};
+  context_.disk->Run({&write, 1});
+  (void)WriteOutcome(write, *context_.health);
+}
+
 /// Into the bounce buffer, padded with zeros, flushing whenever it is full.
 void SsdWriter::Copy(std::span<const std::byte> bytes) {
   const uint64_t padding = PadToBlock(bytes.size()) - bytes.size();
@@ -220,10 +243,7 @@ absl::Status SsdWriter::WriteIndex() {
   }
   for (const ValueOp& value : values_) batch.values.push_back(value.value);
   if (batch.empty()) return absl::OkStatus();
-  absl::Status status = context_.index->Write(batch, promised && context_.sync);
-  if (status.ok()) return status;
-  context_.health->Fail(std::string(status.message()));
-  return context_.health->Check();
+  return IndexOutcome(context_.index->Write(batch, promised && context_.sync));
 }
 
 void SsdWriter::Publish(const Pending& pending) {

@@ -49,6 +49,10 @@ class SsdWriter {
   void Take(WriteOp op);
   /// Commits the batch and answers all of it.
   void Commit();
+  /// On a disk that was full: asks it for a block again, and leaves all that is stored alone. The outcome is in SsdHealth.
+  void ProbeSpace();
+  /// Something waits for its commit.
+  bool gathers() const { return !pending_.empty() || !values_.empty(); }
   /// A durable append waits for its commit.
   bool gathers_durable() const { return !durable_.empty(); }
   /// The batch is as large as it may get: waiting for company gains nothing.
@@ -81,6 +85,7 @@ class SsdWriter {
   void FailOverlapping(uint64_t begin, uint64_t end, const absl::Status& status);
   absl::Status SyncPayload();
   absl::Status WriteIndex();
+  absl::Status IndexOutcome(absl::Status status);
   void Publish(const Pending& pending);
   void Forget(const PartId& id);
   bool IsHeldAt(const PartId& id, const SsdLocation& location) const;

@@ -3,6 +3,7 @@
 #include "store/wire/grpc_stub.h"
 
 #include <grpc/support/time.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -277,5 +278,23 @@ void KeepCallbackThreads() {
 std::shared_ptr<StoreApi> MakeGrpcStore(const std::string& address) { return std::make_shared<GrpcStore>(address); }
 std::shared_ptr<AdminApi> MakeGrpcAdmin(const std::string& address) { return std::make_shared<GrpcAdmin>(address); }
 std::shared_ptr<PeerApi> MakeGrpcPeer(const std::string& address) { return std::make_shared<GrpcPeer>(address); }
+
+GrpcPing MakeGrpcPing(const std::string& address) {
+  struct Ping {
+    explicit Ping(const std::shared_ptr<grpc::Channel>& channel) : stub(channel) {}
+    grpc::GenericStub stub;
+    grpc::ClientContext context;
+    grpc::ByteBuffer request, reply;
+  };
+  return [channel = Connect(address)](std::function<void(bool)> answered) {
+    auto ping = std::make_shared<Ping>(channel);
+    const grpc::Slice nothing;  // HealthCheckRequest{service: ""} in protobuf: no bytes
+    ping->request = grpc::ByteBuffer(&nothing, 1);
+    SetDeadline(ping->context, kPingDeadline);
+    Ping* const p = ping.get();
+    p->stub.UnaryCall(&p->context, "/grpc.health.v1.Health/Check", grpc::StubOptions(), &p->request, &p->reply,
+                      [ping, answered = std::move(answered)](const grpc::Status& status) { answered(status.ok()); });
+  };
+}
 
 }  // namespace kvasir

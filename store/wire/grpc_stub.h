@@ -2,6 +2,7 @@
 // The client half: a node at an address, as the plain calls of store/api. No gRPC type is seen here.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,5 +21,11 @@ std::shared_ptr<AdminApi> MakeGrpcAdmin(const std::string& address);
 /// What another node asks of one.
 std::shared_ptr<PeerApi> MakeGrpcPeer(const std::string& address);
 inline constexpr Duration kAdminDeadline = std::chrono::seconds(10);
+
+/// Asks the health service at `address` whether it answers at all, as a load balancer would; a node asks itself so, to learn
+/// whether its gRPC threads run. Never blocks; the answer comes on a gRPC thread, false after kPingDeadline.
+using GrpcPing = std::function<void(std::function<void(bool well)> answered)>;
+GrpcPing MakeGrpcPing(const std::string& address);
+inline constexpr Duration kPingDeadline = std::chrono::seconds(2);
 
 }  // namespace kvasir

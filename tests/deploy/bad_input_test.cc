@@ -37,6 +37,10 @@ TEST(Kvasird, BadFlagsEndWithTwo) {
       {{"--listen", "0.0.0.0:0"}, 2, "clients cannot dial 0.0.0.0 for data. Add --data-host"},
       {{"--transports", "tcp,carrier-pigeon"}, 2, "--transports: no \"carrier-pigeon\" in this build; there are"},
       {{"--dev", "--listen", "10.0.0.1:7070"}, 2, "--dev serves this machine only"},
+      {{"--http", "7071"}, 2, "--http: '7071' is not an address: it has no port. Write HOST:PORT, like 127.0.0.1:7070, or off"},
+      {{"--http", "203.0.113.77:0"}, 2, "203.0.113.77 is no address of this machine (ip addr shows them). Correct --http"},
+      {{"--dev", "--http", "0.0.0.0:0"}, 2, "--dev serves this machine only, but --http shall listen at 0.0.0.0:0"},
+      {{"--dram", "automatic"}, 2, "--dram: 'automatic' is not a size"},
       {{"--ssd-size", "1GiB"}, 2, "--ssd-size without --ssd: name the directory with --ssd DIR"},
       {{"--log-level", "loud"}, 2, "--log-level: 'loud' is not a log level. Write info, warning or error"},
       {{"--members", "/no/such/file"}, 2, "--members: cannot read /no/such/file: No such file or directory"},
@@ -112,6 +116,17 @@ TEST(Kvasird, PortInUseIsFoundBeforeTheDirectoryIsTouched) {
                 "is in use. Stop the process that has it (ss -ltnp shows it) or choose another with --listen");
   EXPECT_FALSE(std::filesystem::exists(directory / "ssd"));
   EXPECT_EQ(first.Stop(SIGTERM).status, 0);
+}
+
+TEST(Kvasird, AnHttpPortThatWasAskedForIsNotReplaced) {
+  const Directory directory;
+  Daemon first({"--http", "127.0.0.1:0", "--port-file", directory / "port.json"});
+  ASSERT_TRUE(first.serving());
+  const std::string file = ReadAll(directory / "port.json");
+  const size_t at = file.find("\"http\": \"") + 9;
+  const std::string http = file.substr(at, file.find('"', at) - at);
+  const Ended second = RunProgram({KVASIRD, "--listen", "127.0.0.1:0", "--http", http, "--dram", "64MiB"});
+  ExpectRefusal(second, 1, "is in use. Stop the process that has it (ss -ltnp shows it) or choose another with --http");
 }
 
 TEST(Kvasird, DirectoriesThatCannotBe) {

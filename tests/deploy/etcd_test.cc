@@ -162,7 +162,7 @@ TEST_F(EtcdDaemons, StartsWithTheCachedViewWhileEtcdIsAway) {
     EXPECT_NE(from.find(", cached view"), std::string::npos) << from;
     const Ended ended = again.Stop(SIGTERM);
     ExpectSays(ended, 0, "this node starts with the cached view, 2 members");
-    ExpectSays(ended, 0, "drain: the membership was not told: etcd does not answer");
+    ExpectSays(ended, 0, "the membership was not told of the drain  cause=\"etcd does not answer");
     ExpectSays(ended, 0, "etcd was not told that this node leaves: etcd does not answer");
   }
   // Without one it waits, says so, and a signal ends it. timeout(1) sends the signal.
@@ -171,7 +171,7 @@ TEST_F(EtcdDaemons, StartsWithTheCachedViewWhileEtcdIsAway) {
   const Ended waited = RunProgram(words);
   ExpectSays(waited, 0, "etcd " + etcd.endpoint(0) + ": does not answer: ");
   ExpectSays(waited, 0, "there is no cached view to start with; this node waits and tries again");
-  ExpectSays(waited, 0, "SIGTERM: stopped before this node was a member");
+  ExpectSays(waited, 0, "stopped before this node was a member  signal=SIGTERM");
 }
 
 }  // namespace

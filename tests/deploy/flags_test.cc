@@ -10,8 +10,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "deploy/log.h"
 #include "deploy/members.h"
+#include "deploy/memory.h"
 #include "deploy/namespace_json.h"
 #include "deploy/text.h"
 
@@ -99,16 +99,49 @@ TEST_F(Files, MemoryLimitIsTheSmallestThatHolds) {
   Write("/sys/fs/cgroup/system.slice/memory.max", "1073741824\n");
   EXPECT_EQ(ReadMemoryLimit(root_).bytes, 1ull << 30);
   EXPECT_EQ(ReadMemoryLimit(root_).source, "the limit of this container or control group");
+  Write("/sys/fs/cgroup/system.slice/kvasird.service/memory.max", "536870912\n");
+  EXPECT_EQ(ReadMemoryLimit(root_).bytes, 512ull << 20);
+}
+
+TEST_F(Files, MemoryLimitOfVersionOneCountsItsParentsToo) {
+  Write("/proc/meminfo", "MemTotal:       24098504 kB\nMemAvailable:   4098504 kB\n");
+  EXPECT_EQ(ReadMemoryUsed(ReadMemoryLimit(root_), root_), 20000000ull * 1024);
+  Write("/proc/self/cgroup", "9:name=systemd:/\n4:cpu,memory:/pods/pod1\n0::/\n");
+  Write("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+  EXPECT_EQ(ReadMemoryLimit(root_).source, "the machine's memory");
+  Write("/sys/fs/cgroup/memory/pods/memory.limit_in_bytes", "1073741824\n");
+  EXPECT_EQ(ReadMemoryLimit(root_).bytes, 1ull << 30);
+  Write("/sys/fs/cgroup/memory/pods/pod1/memory.limit_in_bytes", "268435456\n");
+  EXPECT_EQ(ReadMemoryLimit(root_).bytes, 256ull << 20);
+  Write("/sys/fs/cgroup/memory/pods/pod1/memory.usage_in_bytes", "5000\n");
+  Write("/sys/fs/cgroup/memory/pods/pod1/memory.stat", "cache 4000\ntotal_inactive_file 1000\n");
+  EXPECT_EQ(ReadMemoryUsed(ReadMemoryLimit(root_), root_), 4000u);
+}
+
+TEST_F(Files, MemoryUsedOfVersionTwoLeavesOutWhatCanGo) {
+  Write("/proc/self/cgroup", "0::/\n");
+  Write("/sys/fs/cgroup/memory.max", "1073741824\n");
+  Write("/sys/fs/cgroup/memory.current", "5000\n");
+  Write("/sys/fs/cgroup/memory.stat", "anon 1\ninactive_file 2000\n");
+  EXPECT_EQ(ReadMemoryUsed(ReadMemoryLimit(root_), root_), 3000u);
+}
+
+TEST(Memory, AutoTakesFourFifthsOfWhatTheProcessLeaves) {
+  EXPECT_EQ(*AutoDram({kMemoryReserve + (1000ull << 20), "", ""}), 800ull << 20);
+  EXPECT_SAYS(AutoDram({}), "--dram auto: neither the machine's memory nor a limit could be read. Give a size");
+  EXPECT_SAYS(AutoDram({64ull << 20, "the limit of this container or control group", ""}),
+              "--dram auto: the limit of this container or control group, 64.0 MiB, leaves nothing beside the 128.0 MiB that the process "
+              "itself needs. Raise it");
 }
 
 TEST_F(Files, DramAboveTheLimitIsRefusedWithBothNumbers) {
-  const MemoryLimit limit{1ull << 30, "the machine's memory"};
+  const MemoryLimit limit{1ull << 30, "the machine's memory", ""};
   EXPECT_TRUE(CheckMemory(1ull << 30, limit).ok());
   EXPECT_TRUE(CheckMemory(1ull << 50, {}).ok()) << "an unknown limit refuses nothing";
   EXPECT_EQ(
       CheckMemory(2ull << 30, limit).message(),
       "--dram 2.0 GiB (2147483648 bytes) is more than the machine's memory, 1.0 GiB (1073741824 bytes). Give less, "
-      "and leave room for the rest of the process");
+      "and leave room for the rest of the process, or --dram auto");
 }
 
 TEST_F(Files, ReadsAndWritesFiles) {
@@ -199,21 +232,6 @@ TEST(Words, NearestFindsSlipsOnly) {
   EXPECT_EQ(Nearest("--ssd_size", words), "--ssd-size");
   EXPECT_EQ(Nearest("statsu", words), "status");
   EXPECT_EQ(Nearest("--quorum", words), "");
-}
-
-TEST(Log, LinesAreWholeAndEscaped) {
-  std::FILE* file = std::tmpfile();
-  MakeLog({.level = Severity::kWarning, .json = true, .node = "a\"b", .out = file})(Severity::kInfo, "hidden");
-  MakeLog({.level = Severity::kInfo, .json = true, .node = "a\"b", .out = file})(Severity::kError, "line\nbreak \\");
-  MakeLog({.level = Severity::kInfo, .json = false, .node = "", .out = file})(Severity::kWarning, "bell\a");
-  std::string text(static_cast<size_t>(std::ftell(file)), '\0');
-  std::rewind(file);
-  ASSERT_EQ(std::fread(text.data(), 1, text.size(), file), text.size());
-  std::fclose(file);
-  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2) << text;
-  EXPECT_EQ(text.find("hidden"), std::string::npos);
-  EXPECT_NE(text.find(R"("level":"error","node":"a\"b","message":"line\u000abreak \\"})"), std::string::npos) << text;
-  EXPECT_NE(text.find("Z  warning  bell\\x07\n"), std::string::npos) << text;
 }
 
 }  // namespace

@@ -86,10 +86,12 @@ class PodTest(unittest.TestCase):
         return json.loads(out)
 
     def probes_answer(self, pod):
-        """Each probe of the manifest, as kubelet asks it, and the same by HTTP."""
+        """Each probe of the manifest, as kubelet asks it: until it answers, within a bound; and the same by HTTP."""
+        end = time.monotonic() + pods.START_S
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             asked = pod.container[probe]["grpc"]
-            self.assertEqual(grpc_health.check(pod.address, asked["port"], asked["service"]), "SERVING", f"{probe}\n{pod.log()}")
+            while (said := grpc_health.check(pod.address, asked["port"], asked["service"])) != "SERVING":
+                self.assertLess(time.monotonic(), end, f"{probe}: {said}\n{pod.log()}")
         self.assertEqual(http(pod, "/livez")[0], 200)
         self.assertEqual(http(pod, "/readyz")[0], 200)
         self.assertEqual(http(pod, "/nothing")[0], 404)

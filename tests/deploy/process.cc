@@ -76,8 +76,8 @@ Ended RunProgram(const std::vector<std::string>& words) {
   return {status, Drain(out), Drain(err)};
 }
 
-Daemon::Daemon(const std::vector<std::string>& arguments) : out_(MemoryFile()), err_(MemoryFile()) {
-  std::vector<std::string> words = {KVASIRD, "--ready-fd", std::to_string(kReadyFd)};
+Daemon::Daemon(const std::vector<std::string>& arguments, std::vector<std::string> words) : out_(MemoryFile()), err_(MemoryFile()) {
+  words.insert(words.end(), {"--ready-fd", std::to_string(kReadyFd)});
   const auto has = [&](const char* flag) {
     return std::find(arguments.begin(), arguments.end(), flag) != arguments.end();
   };

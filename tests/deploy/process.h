@@ -22,8 +22,8 @@ Ended RunProgram(const std::vector<std::string>& words);
 class Daemon {
  public:
   /// Starts it at a free loopback port unless `arguments` say --listen or --members. Returns when it serves or has
-  /// ended.
-  explicit Daemon(const std::vector<std::string>& arguments);
+  /// ended. `runner` is what is run in place of the program: words that end with a path to it.
+  explicit Daemon(const std::vector<std::string>& arguments, std::vector<std::string> runner = {KVASIRD});
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;

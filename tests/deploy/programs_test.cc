@@ -6,9 +6,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "store/api/prefix_chain.h"
+#include "tests/deploy/http_get.h"
 #include "tests/deploy/process.h"
 
 namespace kvasir::testing {
@@ -79,6 +82,53 @@ TEST(Programs, AnEmptyValueIsEmptyAndTakesNothingElse) {
   EXPECT_EQ(ended.status, 0) << ended.err;
   EXPECT_EQ(FirstLine(ended.out), "id = b");
   EXPECT_NE(ended.out.find("data-host = 127.0.0.1\n"), std::string::npos) << ended.out;
+}
+
+TEST(Programs, PagesForProbesAndScrapers) {
+  const Directory directory;
+  const auto http_of = [&](const std::string& name) { return json::parse(ReadAll(directory / name))["http"].get<std::string>(); };
+  Daemon first({"--id", "a", "--port-file", directory / "first"});
+  Daemon second({"--id", "b", "--port-file", directory / "second"});
+  Daemon off({"--id", "c", "--http", "off", "--port-file", directory / "off"});
+  ASSERT_TRUE(first.serving() && second.serving() && off.serving());
+  EXPECT_NE(http_of("first"), http_of("second")) << "the default port is taken once, then any free one";
+  EXPECT_EQ(http_of("off"), "");
+  const std::string at = http_of("second");
+  HttpReply ready = HttpGet(at, "/readyz");
+  for (const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+       ready.status != 200 && std::chrono::steady_clock::now() < end;) {
+    ready = HttpGet(at, "/readyz");
+  }
+  EXPECT_EQ(ready.body, "ready\n");
+  EXPECT_EQ(HttpGet(at, "/livez").body, "live\n");
+  EXPECT_NE(HttpGet(at, "/metrics").body.find("\nkvasir_vital_ok{vital=\"grpc\"} 1\n"), std::string::npos);
+  json page = json::parse(HttpGet(at, "/status.json").body);
+  json told = Json(Kvasir(second.control(), {"status", "-o", "json"}))[0];
+  EXPECT_EQ(told["features"]["io_uring"], "off: there is no SSD tier");
+  EXPECT_EQ(told["features"]["http"], "on: " + at);
+  page.erase("uptime_s");
+  for (const auto& [field, value] : page.items()) EXPECT_EQ(told[field], value) << field;
+}
+
+TEST(Programs, DramAutoLeavesRoomAndTheFirstLinesSayWhatIsInForce) {
+  Daemon daemon({"--id", "a", "--dram", "auto", "--json-logs", "--http", "127.0.0.1:0"});
+  ASSERT_TRUE(daemon.serving());
+  const json status = Json(Kvasir(daemon.control(), {"status", "-o", "json"}))[0];
+  const uint64_t dram = status["tiers"][0]["capacity"];
+  EXPECT_EQ(dram % (1 << 20), 0u);
+  EXPECT_GT(dram, 16u << 20);
+  const Ended ended = daemon.Stop(SIGTERM);
+  std::istringstream lines(ended.err);
+  std::map<std::string, json> log;
+  for (std::string line; std::getline(lines, line);) {
+    const json event = json::parse(line);
+    log[event["message"]] = event;
+  }
+  EXPECT_EQ(log["configuration"]["id"], "a");
+  EXPECT_EQ(log["configuration"]["transports"], "tcp,shm");
+  EXPECT_NE(log["configuration"]["memory-limit"], "unknown");
+  EXPECT_EQ(log["features"]["ssd"], "off: no --ssd");
+  EXPECT_EQ(log["draining: takes no new work, waits for readers and takers; a second signal exits at once"]["signal"], "SIGTERM");
 }
 
 TEST(Programs, StatusListStatAndBench) {

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -61,6 +62,8 @@ TEST(Namespace, EveryFieldChangesTheDigestSinglyAndInPairs) {
       digests.insert(ns.Digest());
       ++count;
       const std::string words = Namespace::FirstDifference(Base(), ns);
+      const std::string field = words.substr(0, words.find_first_of(":["));
+      EXPECT_EQ(std::count(Namespace::kComparedFields.begin(), Namespace::kComparedFields.end(), field), 1) << words;
       EXPECT_EQ(words.rfind(std::string(kChanges[i].field) + ": ", 0), 0u) << words;
     }
   }

@@ -41,6 +41,7 @@ class CoreHarness {
     std::vector<Action> actions;
     core.Step(std::move(event), now, actions);
     for (Action& action : actions) Carry(std::move(action));
+    EXPECT_EQ(core.index().sums(), core.index().SumByWalk()) << "a part changed beside Index::Change";
   }
   void Pass(Duration time) {
     now += time;

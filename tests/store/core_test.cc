@@ -172,6 +172,29 @@ TEST(CoreLease, PinsUntilReleasedOrExpired) {
   EXPECT_EQ(h.touches.at(h.calls)->gone, std::vector<uint64_t>{leases[0]});
 }
 
+TEST(CoreLease, ARefusalForWantOfRoomIsRememberedUntilThereIsRoom) {
+  CoreHarness h(Small(false, 64 << 10));
+  h.OpenSession(1);
+  std::vector<uint64_t> leases;
+  for (uint32_t n = 1; n <= 4; ++n) {
+    h.Offer(1, 10 * n);
+    h.FinishAll();
+    leases.push_back(h.acquires.at(h.Acquire(1, 10 * n, 1))->lease);
+  }
+  EXPECT_EQ(h.core.refused_since(), Instant::max());
+  const Instant refused = h.now;
+  h.Offer(1, 50);
+  EXPECT_EQ(h.core.refused_since(), refused);
+  h.now += std::chrono::milliseconds(100);
+  h.Step(event::Tick{});
+  h.Offer(1, 60);
+  EXPECT_EQ(h.core.refused_since(), refused) << "the first refusal counts, nothing has changed since";
+  h.Touch(1, {}, {leases[2]});
+  EXPECT_EQ(h.core.refused_since(), refused) << "nobody looked";
+  h.Step(event::Tick{});
+  EXPECT_EQ(h.core.refused_since(), Instant::max()) << "a block may be evicted now, though nobody asks for its room";
+}
+
 TEST(CoreLease, EvictedBytesWaitForQuiet) {
   CoreHarness h(Small(false, 64 << 10));
   h.quiet_at_once = false;

@@ -131,7 +131,7 @@ class RawClient {
     r.session = hello->session;
     r.epoch = hello->membership.Find(hello->node_id)->epoch;
     r.ack = ack;
-    r.deadline = std::chrono::seconds(5);
+    r.deadline = offer_deadline;
     r.views = {*View::Make("raw", 1, 1)};
     r.blocks = {{chain[block], chain.Parent(block), block, ns_.block_tokens}};
     uint64_t offset = 0;
@@ -186,6 +186,7 @@ class RawClient {
 
   absl::StatusOr<HelloReply> hello = absl::UnknownError("not said");
   absl::Status connected = absl::UnknownError("not dialled");
+  Duration offer_deadline = std::chrono::seconds(5);
 
  private:
   Namespace ns_;

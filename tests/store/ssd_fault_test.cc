@@ -4,13 +4,18 @@
 // k = 1, 2, ... until a run meets no failure; the same for recovery.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <mutex>
 #include <set>
+#include <thread>
 
 #include "store/tiers/ssd_tier_impl.h"
 #include "tests/store/ssd_testing.h"
@@ -242,6 +247,66 @@ TEST(SsdFaultKinds, AnIndexThatCannotBeWrittenMakesTheTierReadOnly) {
   TempDirectory directory(testing::FastDirectory());
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";  // a fresh process: RocksDB's threads do not survive fork
   EXPECT_EXIT(_exit(FillTheIndex(directory.path())), ::testing::ExitedWithCode(0), "");
+}
+
+/// A file system of its own, so small that a file fills it.
+class SmallDisk {
+ public:
+  SmallDisk() {
+    mounted_ = mount("tmpfs", directory_.path().c_str(), "tmpfs", 0, "size=96m") == 0;
+    error_ = errno;
+  }
+  ~SmallDisk() {
+    if (mounted_) umount2(directory_.path().c_str(), MNT_DETACH);
+  }
+  bool mounted() const { return mounted_; }
+  int error() const { return error_; }
+  std::string path(const std::string& name) const { return directory_.path() + "/" + name; }
+
+ private:
+  TempDirectory directory_;
+  bool mounted_ = false;
+  int error_ = 0;
+};
+
+TEST(SsdFaultKinds, AFullDiskTakesPartsAgainWhenThereIsRoom) {
+  SmallDisk disk;
+  if (!disk.mounted()) GTEST_SKIP() << "a file system of its own cannot be mounted: " << std::strerror(disk.error());
+  SsdOptions options = SmallOptions(disk.path("ssd"));
+  options.space_probe = std::chrono::milliseconds(10);
+  std::map<uint64_t, std::pair<TestPart, SsdLocation>> promised;
+  {
+    auto tier = SsdTier::Open(options, nullptr);
+    ASSERT_TRUE(tier.ok()) << tier.status();
+    const auto append = [&](uint64_t number) {
+      TestPart part = MakePart(number, number + 1, 500);
+      const auto location = Append(**tier, part, true);
+      if (location.ok()) promised[number] = {std::move(part), *location};
+      return location.status();
+    };
+    for (uint64_t number = 0; number < 20; ++number) ASSERT_TRUE(append(number).ok());
+    std::ofstream(disk.path("filler")) << std::string(128 << 20, 'x');  // as much as there is room for
+    absl::Status refused;  // segments make way for each other on a full disk: it is the index that wants more
+    for (int i = 0; refused.ok() && i < 1000; ++i) refused = PutValue(**tier, "value", std::string(100'000, 'v'));
+    EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+    EXPECT_TRUE(absl::IsResourceExhausted(append(20))) << "no promise without the index";
+    EXPECT_TRUE((*tier)->Vitals().out_of_space);
+    EXPECT_FALSE((*tier)->Status().read_only) << (*tier)->Status().cause;
+    for (const auto& [held, entry] : promised) EXPECT_TRUE(ReadAndCheck(**tier, entry.first.meta, entry.second).ok()) << held;
+    std::filesystem::remove(disk.path("filler"));
+    while ((*tier)->Vitals().out_of_space) std::this_thread::yield();  // it asks again by itself
+    for (uint64_t number = 21; number < 41; ++number) EXPECT_TRUE(append(number).ok());
+  }
+  SsdTier::Recovered recovered;
+  auto tier = SsdTier::Open(options, &recovered);
+  ASSERT_TRUE(tier.ok()) << tier.status();
+  std::map<PartId, SsdLocation> found;
+  for (const RecoveredPart& part : recovered.parts) found[part.meta.id] = part.location;
+  for (const auto& [number, entry] : promised) {
+    const auto at = found.find(entry.first.meta.id);
+    ASSERT_NE(at, found.end()) << number << " was promised";
+    EXPECT_TRUE(ReadAndCheck(**tier, entry.first.meta, at->second).ok()) << number;
+  }
 }
 
 }  // namespace
