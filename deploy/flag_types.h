@@ -55,7 +55,7 @@ CLI::Option* AddCount(CLI::App& app, const std::string& name, Integer* target, u
     }
     *target = static_cast<Integer>(value);
   };
-  return app.add_option_function<std::string>(name, take, help)->type_name("N")->default_str(Cat(*target));
+  return app.add_option_function<std::string>(name, take, help)->type_name("N")->default_str(Cat(static_cast<uint64_t>(*target)));
 }
 
 /// The arguments as CLI11 wants them, last one first. CLI11 would take "--name=" for a flag whose value is the next argument;

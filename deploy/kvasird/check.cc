@@ -90,6 +90,8 @@ std::vector<std::pair<std::string, std::string>> EffectiveConfiguration(const Da
   add("transports", Join(node.transports, ","));
   add("data-host", node.data_host);
   add("data-port", node.data_port);
+  add("gather-rate", node.gather_bytes_per_s);
+  add("hot-reads", static_cast<uint64_t>(node.hot_reads_per_s));
   add("session-ttl", MillisText(node.session_ttl));
   add("lease", MillisText(node.lease));
   add("unfinished-ttl", MillisText(node.unfinished_ttl));

@@ -24,6 +24,8 @@ constexpr uint64_t kDevSsdBytes = 4ull << 30;
 constexpr uint64_t kDevMemoryShare = 4;  ///< --dev takes at most this fraction of the machine's memory
 constexpr uint64_t kDramBytesMin = 16ull << 20;
 constexpr uint64_t kSsdBytesMin = 64ull << 20;
+constexpr uint64_t kGatherRateMin = 1ull << 20;
+constexpr uint32_t kHotReadsMax = 1'000'000'000;
 constexpr uint32_t kThreadsMax = 1024;
 constexpr uint32_t kFdMax = 65535;
 constexpr Duration kEtcdTtlMin = std::chrono::seconds(2), kEtcdTtlMax = std::chrono::minutes(10);
@@ -44,9 +46,10 @@ void AddPlaceFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
   AddText(app, "--listen", "HOST:PORT", &flags->listen,
           "Where clients and operators call (gRPC). Port 0 takes any free one, see --port-file. Default: this node's "
           "address in --members, else 127.0.0.1:7070, which other machines cannot reach");
-  AddText(app, "--advertise", "HOST:PORT", &flags->advertise,
-          "Where others reach this node, if that is not what it listens at. Port 0 means the port of --listen. Not with "
-          "a member list, which says it");
+  AddText(
+      app, "--advertise", "HOST:PORT", &flags->advertise,
+      "Where others reach this node, if that is not what it listens at. Port 0 means the port of --listen. Not with "
+      "a member list, which says it");
   AddText(app, "--members", "static:FILE|etcd:URL[,URL]", &flags->members,
           "The other nodes. static:FILE, or FILE: a list, the same on every node:\n"
           "  {\"cluster\": \"prod\", \"epoch\": 1, \"run_blocks\": 16, \"members\": [\n"
@@ -65,17 +68,19 @@ void AddPlaceFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
 void AddClusterFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
   AddText(app, "--cluster", "NAME", &options->etcd.cluster,
           "With etcd: the cluster's name there, so that several share one etcd");
-  AddText(app, "--zone", "NAME", &flags->zone,
-          "Failure domain of this node, as a rack or a power feed: copies of a block avoid sharing one. Default: its own");
+  AddText(
+      app, "--zone", "NAME", &flags->zone,
+      "Failure domain of this node, as a rack or a power feed: copies of a block avoid sharing one. Default: its own");
   AddCount(app, "--weight", &flags->weight, 1, kWeightMax,
            "This node's share of the blocks, relative to the others'. Default: its GiB of --dram and --ssd-size")
       ->default_str("");
   AddText(app, "--state", "DIR", &options->state_directory,
           "Directory that remembers who this node is, its cluster and the members it last saw: with it a node starts "
           "while etcd is away. Default: the directory cluster in --ssd, else none");
-  AddDuration(app, "--etcd-ttl", &options->etcd.ttl,
-              "A node that etcd has not heard of for this long is no member any more; it renews five times in it. Longer "
-              "rides out longer pauses, and is longer about noticing a death");
+  AddDuration(
+      app, "--etcd-ttl", &options->etcd.ttl,
+      "A node that etcd has not heard of for this long is no member any more; it renews five times in it. Longer "
+      "rides out longer pauses, and is longer about noticing a death");
 }
 
 absl::StatusOr<uint64_t> ParseDram(std::string_view text) {
@@ -84,7 +89,8 @@ absl::StatusOr<uint64_t> ParseDram(std::string_view text) {
 
 void AddHttpFlag(CLI::App& app, Flags* flags) {
   app.add_option("--http", flags->http,
-                 "Where /livez, /readyz, /metrics and /status.json are: for probes, scrapers and people; off for nowhere. Port 0 takes "
+                 "Where /livez, /readyz, /metrics and /status.json are: for probes, scrapers and people; off for "
+                 "nowhere. Port 0 takes "
                  "any free one, see --port-file. Default: 127.0.0.1:7071, or any free port where that one is taken")
       ->type_name("HOST:PORT|off");
 }
@@ -98,7 +104,8 @@ absl::Status CheckHttp(const Flags& flags, DaemonOptions* options) {
   const auto address = ParseHostPort(flags.http);
   if (!address.ok()) return absl::InvalidArgumentError(Cat("--http: ", address.status().message(), ", or off"));
   if (options->dev && !IsLoopback(address->host)) {
-    return absl::InvalidArgumentError(Cat("--dev serves this machine only, but --http shall listen at ", address->Text(),
+    return absl::InvalidArgumentError(Cat("--dev serves this machine only, but --http shall listen at ",
+                                          address->Text(),
                                           ". Leave --dev out to serve others, or give a loopback address"));
   }
   options->http = *address;
@@ -106,11 +113,13 @@ absl::Status CheckHttp(const Flags& flags, DaemonOptions* options) {
 }
 
 void AddRoomFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
-  AddParsed<uint64_t>(app, "--dram", "SIZE|auto", ParseDram, &options->node.dram_bytes, "2GiB",
-                      "Memory for blocks, never exceeded. Leave some of the machine's for the rest of the process and for other "
-                      "programs; auto does: 80 % of the control group's limit (or the machine's memory) without 128 MiB");
+  AddParsed<uint64_t>(
+      app, "--dram", "SIZE|auto", ParseDram, &options->node.dram_bytes, "2GiB",
+      "Memory for blocks, never exceeded. Leave some of the machine's for the rest of the process and for other "
+      "programs; auto does: 80 % of the control group's limit (or the machine's memory) without 128 MiB");
   app.add_flag("--huge-pages", options->node.huge_pages,
-               "Keep --dram in pages of 2 MiB: fewer misses of the address cache. They must be set aside before (vm.nr_hugepages; in "
+               "Keep --dram in pages of 2 MiB: fewer misses of the address cache. They must be set aside before "
+               "(vm.nr_hugepages; in "
                "a container the limit hugepages-2Mi), and do not count as memory");
   AddText(app, "--ssd", "DIR", &flags->ssd,
           "Directory of the SSD tier, made if it is not there. Blocks pushed DURABLE are found again after a restart "
@@ -128,6 +137,12 @@ void AddDataFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
   AddCount(app, "--data-port", &options->node.data_port, 0, 65535,
            "First tcp data port; shard i has this + i. 0 takes any free ones, and clients are told which: set it where "
            "a firewall must know");
+  AddSize(
+      app, "--gather-rate", &options->node.gather_bytes_per_s,
+      "Bytes a second that this node takes from others, at most, when nodes come and go: a share of its link, so that "
+      "readers keep the rest");
+  AddCount(app, "--hot-reads", &options->node.hot_reads_per_s, 0, kHotReadsMax,
+           "Reads of one run a second, above which other nodes are asked to hold it too. 0 = never");
 }
 
 void AddTimeFlags(CLI::App& app, DaemonOptions* options) {
@@ -137,9 +152,10 @@ void AddTimeFlags(CLI::App& app, DaemonOptions* options) {
               "How long a reader may hold blocks without renewing. What a dead reader held is back after this + 1s");
   AddDuration(app, "--unfinished-ttl", &options->node.unfinished_ttl,
               "A block some of whose parts never came is dropped after this. Longer than the longest prefill");
-  AddDuration(app, "--drain-wait", &options->drain_wait,
-              "On SIGTERM: the most it waits before it exits: for readers and, with etcd, for others to take over what it "
-              "holds. Less than the supervisor's patience");
+  AddDuration(
+      app, "--drain-wait", &options->drain_wait,
+      "On SIGTERM: the most it waits before it exits: for readers and, with etcd, for others to take over what it "
+      "holds. Less than the supervisor's patience");
 }
 
 void AddRunFlags(CLI::App& app, DaemonOptions* options) {
@@ -207,7 +223,8 @@ absl::Status PlaceByList(const Flags& flags, const std::string& file, DaemonOpti
   NodeOptions& node = options->node;
   for (const char* flag : {"--advertise", "--zone", "--weight"}) {
     if (!flags.given.contains(flag)) continue;
-    return absl::InvalidArgumentError(Cat(flag, ", but ", file, " says that of every node: write it there, and leave the flag out"));
+    return absl::InvalidArgumentError(
+        Cat(flag, ", but ", file, " says that of every node: write it there, and leave the flag out"));
   }
   const auto text = ReadFile(file, kMembersFileBytesMax);
   if (!text.ok()) return absl::InvalidArgumentError(Cat("--members: ", text.status().message()));
@@ -217,8 +234,8 @@ absl::Status PlaceByList(const Flags& flags, const std::string& file, DaemonOpti
   const auto self = FindSelf(*list, node.id, shards, file);
   if (!self.ok()) return self.status();
   if (flags.given.contains("--run-blocks") && list->run_blocks.value_or(flags.run_blocks) != flags.run_blocks) {
-    return absl::InvalidArgumentError(Cat("--run-blocks ", flags.run_blocks, ", but ", file, " says ", *list->run_blocks,
-                                          ". Leave the flag out, or change the list on every node"));
+    return absl::InvalidArgumentError(Cat("--run-blocks ", flags.run_blocks, ", but ", file, " says ",
+                                          *list->run_blocks, ". Leave the flag out, or change the list on every node"));
   }
   node.membership = list->membership;
   node.shards = self->shards;
@@ -266,12 +283,14 @@ absl::Status CheckEtcd(const Flags& flags, DaemonOptions* options) {
     }
   }
   if (etcd && flags.listen.empty()) {
-    return absl::InvalidArgumentError("with --members etcd:URL the other nodes must be able to dial this one: say where with --listen HOST:PORT");
+    return absl::InvalidArgumentError(
+        "with --members etcd:URL the other nodes must be able to dial this one: say where with --listen HOST:PORT");
   }
   if (options->advertise.host == "0.0.0.0" || options->advertise.host == "::") {
     if (etcd || flags.given.contains("--advertise")) {
-      return absl::InvalidArgumentError(Cat("others cannot dial ", options->advertise.Text(),
-                                            ". Add --advertise HOST:PORT with this machine's address, as they reach it"));
+      return absl::InvalidArgumentError(
+          Cat("others cannot dial ", options->advertise.Text(),
+              ". Add --advertise HOST:PORT with this machine's address, as they reach it"));
     }
   }
   const Duration ttl = options->etcd.ttl;
@@ -282,10 +301,13 @@ absl::Status CheckEtcd(const Flags& flags, DaemonOptions* options) {
                                    CheckKeyName("--cluster", options->etcd.cluster, kClusterNameBytesMax)}) {
     if (etcd && !name.ok()) return name;
   }
-  if (flags.zone.size() > kMemberIdBytesMax) return absl::InvalidArgumentError(Cat("--zone has more than ", kMemberIdBytesMax, " bytes"));
+  if (flags.zone.size() > kMemberIdBytesMax)
+    return absl::InvalidArgumentError(Cat("--zone has more than ", kMemberIdBytesMax, " bytes"));
   if (!node.membership.members.empty()) return absl::OkStatus();
   const uint64_t room = (node.dram_bytes + (node.ssd.has_value() ? node.ssd->bytes_max : 0)) >> 30;
-  const auto weight = flags.given.contains("--weight") ? flags.weight : static_cast<uint32_t>(std::clamp<uint64_t>(room, 1, kWeightMax));
+  const auto weight = flags.given.contains("--weight")
+                          ? flags.weight
+                          : static_cast<uint32_t>(std::clamp<uint64_t>(room, 1, kWeightMax));
   node.membership = {.epoch = 1, .members = {{node.id, options->advertise.Text(), node.shards, weight, flags.zone}}};
   return absl::OkStatus();
 }
@@ -293,8 +315,9 @@ absl::Status CheckEtcd(const Flags& flags, DaemonOptions* options) {
 absl::Status CheckAddresses(const Flags& flags, DaemonOptions* options) {
   // Now, before anything is opened: a number that is free would soon be some socket's.
   if (options->ready_fd >= 0 && fcntl(options->ready_fd, F_GETFD) < 0) {
-    return absl::InvalidArgumentError(Cat("--ready-fd ", options->ready_fd, " is not an open descriptor: pass one, as in ",
-                                          options->ready_fd, ">ready.txt"));
+    return absl::InvalidArgumentError(Cat("--ready-fd ", options->ready_fd,
+                                          " is not an open descriptor: pass one, as in ", options->ready_fd,
+                                          ">ready.txt"));
   }
   NodeOptions& node = options->node;
   if (node.id.empty() || node.id.size() > kMemberIdBytesMax) {
@@ -313,6 +336,11 @@ absl::Status CheckAddresses(const Flags& flags, DaemonOptions* options) {
   if (node.data_port != 0 && node.data_port + node.shards - 1 > 65535) {
     return absl::InvalidArgumentError(
         Cat("--data-port ", node.data_port, " and ", node.shards, " shards go past port 65535"));
+  }
+  if (node.gather_bytes_per_s < kGatherRateMin) {
+    return absl::InvalidArgumentError(Cat("--gather-rate ", HumanBytes(node.gather_bytes_per_s),
+                                          " a second would take over nothing. Give at least ",
+                                          HumanBytes(kGatherRateMin)));
   }
   node.transports = Split(flags.transports, ',');
   const std::vector<std::string> known = TransportNames();
@@ -369,9 +397,9 @@ absl::StatusOr<ParsedDaemon> ParseDaemonOptions(int argc, const char* const* arg
   for (const CLI::Option* option : app.get_options()) {
     if (option->count() > 0) flags.given.insert(option->get_name());
   }
-  for (const absl::Status& status : {CheckPlace(flags, &options), CheckRoom(flags, memory, &options),
-                                     CheckAddresses(flags, &options), CheckEtcd(flags, &options),
-                                     CheckHttp(flags, &options)}) {
+  for (const absl::Status& status :
+       {CheckPlace(flags, &options), CheckRoom(flags, memory, &options), CheckAddresses(flags, &options),
+        CheckEtcd(flags, &options), CheckHttp(flags, &options)}) {
     if (!status.ok()) return status;
   }
   options.log.node = options.node.id;

@@ -43,6 +43,8 @@ TEST(Kvasird, BadFlagsEndWithTwo) {
       {{"--dram", "automatic"}, 2, "--dram: 'automatic' is not a size"},
       {{"--ssd-size", "1GiB"}, 2, "--ssd-size without --ssd: name the directory with --ssd DIR"},
       {{"--log-level", "loud"}, 2, "--log-level: 'loud' is not a log level. Write info, warning or error"},
+      {{"--gather-rate", "1KiB"}, 2, "--gather-rate 1.0 KiB a second would take over nothing. Give at least 1.0 MiB"},
+      {{"--hot-reads", "often"}, 2, "--hot-reads: 'often' is not a whole number"},
       {{"--members", "/no/such/file"}, 2, "--members: cannot read /no/such/file: No such file or directory"},
       {{"--members", "static:/no/such/file"}, 2, "--members: cannot read /no/such/file: No such file or directory"},
       {{"--members", "static:"}, 2, "--members: 'static:' names no file. Write static:FILE or etcd:URL[,URL]"},
