@@ -3,6 +3,7 @@
 #include "client/finder.h"
 
 #include <algorithm>
+#include <bit>
 #include <map>
 #include <utility>
 
@@ -27,6 +28,11 @@ Finder::Finder(Desk& desk, Router& router, Wish wish, Handlers handlers)
   asked_.resize(wish_.blocks);
   for (uint32_t block = wish_.first_block; block < wish_.first_block + wish_.blocks; block += run_blocks_ - block % run_blocks_) {
     owners_.push_back(router_.Readers(RunOf(block)));
+    if (owners_.back().size() > kReadersMax) owners_.back().resize(kReadersMax);
+  }
+  for (uint32_t block = wish_.first_block; block < wish_.first_block + wish_.blocks; ++block) {
+    const size_t owners = OwnersOf(block).size();
+    At(block).left = owners == 0 ? 0 : ~uint64_t{0} >> (64 - owners);
   }
 }
 
@@ -35,7 +41,31 @@ const std::vector<Owner>& Finder::OwnersOf(uint32_t block) const {
 }
 
 bool Finder::MoreOwners(uint32_t block) const {
-  return asked_[block - wish_.first_block].next_owner < OwnersOf(block).size();
+  return asked_[block - wish_.first_block].left != 0;
+}
+
+/// The next in rank; one that failed a moment ago only when no other is left, since it may be back. Nullptr: nobody is left
+/// whom to ask is worth its time.
+const Owner* Finder::NextOwner(uint32_t block) {
+  Asked& asked = At(block);
+  const std::vector<Owner>& owners = OwnersOf(block);
+  uint64_t well = 0;
+  for (uint64_t left = asked.left; left != 0; left &= left - 1) {
+    const auto rank = static_cast<uint32_t>(std::countr_zero(left));
+    if (!owners[rank].link->paused()) {
+      well |= uint64_t{1} << rank;
+    } else if (owners[rank].link->silent() && asked.absent) {
+      // What a silent node holds, if the others have nothing, is not worth a wait.
+      asked.left &= ~(uint64_t{1} << rank);
+      asked.worst = Miss::kUnavailable;
+      asked.why = absl::UnavailableError("an owner was silent a moment ago and is skipped");
+    }
+  }
+  if (asked.left == 0) return nullptr;
+  asked.last = static_cast<uint32_t>(std::countr_zero(well != 0 ? well : asked.left));
+  if (static_cast<int>(asked.last) != std::countr_zero(asked.left)) desk_.Count(Counter::kFailovers);
+  asked.left &= ~(uint64_t{1} << asked.last);
+  return &owners[asked.last];
 }
 
 void Finder::Ask(const std::vector<uint32_t>& blocks) {
@@ -55,21 +85,16 @@ void Finder::Flush() {
   size_t in_last = 0;  // blocks of the last group of the owner met last: bounded by kBlocksPerAcquireMax
   for (const uint32_t block : blocks) {
     if (block >= gap_) break;
-    Asked& asked = At(block);
-    const std::vector<Owner>& owners = OwnersOf(block);
-    while (asked.next_owner < owners.size() && owners[asked.next_owner].link->paused()) {
-      ++asked.next_owner;
-      if (MoreOwners(block)) desk_.Count(Counter::kFailovers);
-      asked.worst = Miss::kUnavailable;
-      asked.why = absl::UnavailableError("an owner failed a moment ago and is skipped");
-    }
-    if (asked.next_owner >= owners.size()) {
-      if (owners.empty()) asked.why = absl::UnavailableError("the cluster has no members");
+    const Owner* next = NextOwner(block);
+    if (next == nullptr) {
+      const Asked& asked = At(block);
       gap_ = block;
-      handlers_.missing(block, asked.worst == Miss::kNone ? Miss::kUnavailable : asked.worst, asked.why);
+      const bool nobody = OwnersOf(block).empty();
+      handlers_.missing(block, asked.worst == Miss::kNone ? Miss::kUnavailable : asked.worst,
+                        nobody ? absl::UnavailableError("the cluster has no members") : asked.why);
       break;
     }
-    const Owner owner = owners[asked.next_owner++];
+    const Owner owner = *next;
     auto& list = groups[{owner.link, owner.shard}];
     in_last = 0;
     if (!list.empty()) for (const AcquiredRun& run : list.back()->runs) in_last += run.keys.size();
@@ -96,7 +121,8 @@ void Finder::Send(std::shared_ptr<Group> group) {
   const Instant now = desk_.loop.Now();
   const Duration left = std::max(Duration::zero(), std::chrono::duration_cast<Duration>(wish_.deadline - now));
   // A silent owner may not eat the time of the next one.
-  const Duration patience = std::min(desk_.options.call_deadline, group->last_resort ? left : left / 2);
+  Duration patience = std::min(desk_.options.call_deadline, group->last_resort ? left : left / 2);
+  if (group->owner.link->paused()) patience = std::min(patience, kPausedPatience);
   const Instant until = now + patience;
   group->begin = now;
   auto self = shared_from_this();
@@ -120,7 +146,7 @@ void Finder::Send(std::shared_ptr<Group> group) {
     (*path)->link->Acquire(*path, std::move(request), until, [self, group, path = *path](absl::StatusOr<AcquireReply> reply) {
       self->Answered(group, std::move(reply), path);
     });
-  });
+  }, NodeLink::WhilePaused::kTry);
 }
 
 void Finder::Answered(const std::shared_ptr<Group>& group, absl::StatusOr<AcquireReply> reply, const std::shared_ptr<Path>& path) {
@@ -139,7 +165,7 @@ void Finder::Answered(const std::shared_ptr<Group>& group, absl::StatusOr<Acquir
       for (uint32_t i = 0; i < run.keys.size(); ++i) {
         // A stale session or epoch is renewed by the link: the same owner is asked once more.
         Asked& asked = At(run.first_block + i);
-        if (absl::IsAborted(reply.status()) && !std::exchange(asked.again, true)) --asked.next_owner;
+        if (absl::IsAborted(reply.status()) && !std::exchange(asked.again, true)) asked.left |= uint64_t{1} << asked.last;
         NotHeld(run.first_block + i, Miss::kUnavailable, reply.status());
       }
     }
@@ -229,6 +255,7 @@ absl::Status Finder::CheckBlock(const CompiledView& compiled, const AcquiredBloc
 /// Notes the cause and asks on.
 void Finder::NotHeld(uint32_t block, Miss cause, const absl::Status& why) {
   Asked& asked = At(block);
+  asked.absent |= cause == Miss::kAbsent;
   // Silence and nonsense say more than "I do not have it".
   if (asked.worst == Miss::kNone || asked.worst == Miss::kAbsent) {
     asked.worst = cause;

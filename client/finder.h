@@ -42,6 +42,10 @@ struct HeldBlock {
 enum class Miss : uint8_t { kNone, kAbsent, kHeader, kCrc, kLate, kUnavailable };
 void CountMiss(const Desk& desk, Miss cause, uint64_t blocks = 1);
 
+inline constexpr size_t kReadersMax = 64;    ///< owners asked for a block at most
+/// A read waits so long for an owner that failed a moment ago, when no other is left.
+inline constexpr Duration kPausedPatience = std::chrono::milliseconds(200);
+
 /// One lookup of one chain. Owned by shared_ptr: answers hold it. The Loop only.
 class Finder : public std::enable_shared_from_this<Finder> {
  public:
@@ -71,7 +75,9 @@ class Finder : public std::enable_shared_from_this<Finder> {
 
  private:
   struct Asked {
-    size_t next_owner = 0;                   // in the ranking of its run
+    uint64_t left = 0;                       // owners to ask yet, a bit each, by their rank in the run
+    uint32_t last = 0;                       // rank of the owner asked last
+    bool absent = false;                     // somebody answered, and does not have it
     bool again = false;                      // the same owner a second time: session or epoch were stale
     Miss worst = Miss::kNone;
     absl::Status why;
@@ -87,6 +93,7 @@ class Finder : public std::enable_shared_from_this<Finder> {
   absl::Status CheckBlock(const CompiledView& view, const AcquiredBlock& block) const;
   const BlockKey& RunOf(uint32_t block) const { return wish_.chain->RunKey(block, run_blocks_); }
   const std::vector<Owner>& OwnersOf(uint32_t block) const;
+  const Owner* NextOwner(uint32_t block);
   Asked& At(uint32_t block) { return asked_[block - wish_.first_block]; }
   void Settle();
 

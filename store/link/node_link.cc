@@ -12,9 +12,10 @@ namespace kvasir {
 NodeLink::NodeLink(LinkDesk& desk, std::string id, std::string control, Hooks hooks)
     : desk_(desk), id_(std::move(id)), control_(std::move(control)), hooks_(std::move(hooks)) {}
 
-void NodeLink::Greet(absl::AnyInvocable<void(absl::Status)> done) {
+void NodeLink::Greet(absl::AnyInvocable<void(absl::Status)> done, WhilePaused paused) {
   if (session_ != 0) return done(absl::OkStatus());
-  if (paused()) {
+  const bool again = greeting_ || desk_.loop.Now() - failed_at_ >= kProbeMin;
+  if (this->paused() && !(paused == WhilePaused::kTry && again)) {
     return done(absl::UnavailableError(absl::StrCat("node ", id_, " failed a moment ago: ", last_failure_.message())));
   }
   greeted_waiting_.push_back(std::move(done));
@@ -42,6 +43,7 @@ void NodeLink::Greeted(absl::StatusOr<HelloReply> reply) {
   id_ = reply->node_id;
   session_ = reply->session;
   hello_ = *std::move(reply);
+  paused_until_ = {};
   StartWatch();
   ScheduleRenewal();
   if (!hello_.warning.empty() && desk_.warn) desk_.warn(id_, hello_.warning);
@@ -65,7 +67,7 @@ void NodeLink::StartWatch() {
   watcher_ = api_->Watch(session_, std::move(event), std::move(end));
 }
 
-void NodeLink::PathTo(uint32_t shard, GotPath done) {
+void NodeLink::PathTo(uint32_t shard, GotPath done, WhilePaused paused) {
   ShardState& state = shards_[shard];
   if (state.path) return done(state.path);
   state.waiting.push_back(std::move(done));
@@ -73,7 +75,7 @@ void NodeLink::PathTo(uint32_t shard, GotPath done) {
   Greet([this, shard](absl::Status status) {
     if (status.ok()) return Connect(shard);
     AnswerPaths(shard, status);
-  });
+  }, paused);
 }
 
 void NodeLink::Connect(uint32_t shard) {
@@ -124,7 +126,8 @@ void NodeLink::AnswerPaths(uint32_t shard, const absl::StatusOr<std::shared_ptr<
 
 void NodeLink::Fail(const absl::Status& why) {
   desk_.count(LinkNews::kNodeFailure);
-  paused_until_ = desk_.loop.Now() + desk_.retry_pause;
+  failed_at_ = desk_.loop.Now();
+  paused_until_ = failed_at_ + desk_.retry_pause;
   last_failure_ = why;
   Drop(why);
 }

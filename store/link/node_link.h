@@ -50,6 +50,7 @@ class NodeLink {
   };
   static constexpr size_t kEarlyEventsMax = 4096;  ///< PartsReady that came before the answer to their Acquire
   static constexpr Duration kRenewalMin = std::chrono::milliseconds(10);
+  static constexpr Duration kProbeMin = std::chrono::milliseconds(20);  ///< between two dials, however often it is asked for
 
   /// `id` is "" until the first Hello tells it (a seed address); afterwards another id is refused.
   NodeLink(LinkDesk& desk, std::string id, std::string control, Hooks hooks);
@@ -60,10 +61,15 @@ class NodeLink {
   /// Only while a member: a node that left is not kept alive for the asker's sake.
   void set_member(bool member) { member_ = member; }
 
+  /// It answered nothing when it last failed: asking again may cost a whole deadline.
+  bool silent() const { return absl::IsDeadlineExceeded(last_failure_); }
+  /// While it is paused: fail at once, or see whether it is back.
+  enum class WhilePaused : uint8_t { kFail, kTry };
+
   /// The session there, greeted at need. Once, now or later; ends within two call_deadlines.
-  void Greet(absl::AnyInvocable<void(absl::Status)> done);
+  void Greet(absl::AnyInvocable<void(absl::Status)> done, WhilePaused paused = WhilePaused::kFail);
   /// A path that is up. Once, now or later.
-  void PathTo(uint32_t shard, GotPath done);
+  void PathTo(uint32_t shard, GotPath done, WhilePaused paused = WhilePaused::kFail);
 
   // Calls in the session of `path`. The answer tells the link what it says about the node's health.
   void Offer(const std::shared_ptr<Path>& path, OfferRequest request, Instant deadline,
@@ -118,7 +124,7 @@ class NodeLink {
   bool member_ = true;
   bool greeting_ = false;
   uint64_t life_ = 0;  // counts Drops: what an earlier life started is ignored
-  Instant paused_until_{};
+  Instant failed_at_{}, paused_until_{};
   absl::Status last_failure_;
   uint64_t session_ = 0;
   HelloReply hello_;

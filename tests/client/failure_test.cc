@@ -193,6 +193,24 @@ TEST(FailureTest, ASilentNodeIsRoutedAround) {
   EXPECT_EQ(primary.seen().acquires, asked) << "it is not asked again for retry_pause";
 }
 
+TEST(FailureTest, AnOwnerThatIsBackIsAskedWhenNoOtherIsLeft) {
+  Cluster cluster(2);
+  SessionOptions options = cluster.Options();
+  options.replicas = 2;
+  options.call_deadline = std::chrono::milliseconds(50);
+  options.retry_pause = std::chrono::hours(1);
+  auto session = cluster.Open(options);
+  Written w(cluster, *session, 4);
+  const std::vector<size_t> owners = cluster.Owners(w.chain, 0);
+  FakeStore& primary = cluster.node(owners[0]);
+  primary.Silence(true);
+  EXPECT_EQ(FetchAll(*session, w.chain, w.read).blocks, 4u);
+  primary.Silence(false);
+  cluster.node(owners[1]).Kill();
+  EXPECT_EQ(FetchAll(*session, w.chain, w.read).blocks, 4u) << "hours before retry_pause ends";
+  EXPECT_EQ(w.read.Difference(0, 4), "");
+}
+
 TEST(FailureTest, NobodyThere) {
   Cluster cluster(2);
   auto session = cluster.Open();
