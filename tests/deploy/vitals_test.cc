@@ -134,7 +134,12 @@ TEST_F(VitalsOf, MemoryNearItsLimit) {
 }
 
 TEST_F(VitalsOf, NoFileDescriptorLeft) {
-  const ServedHealth served(health_, server_, {MakeGrpcPing(address_), {}, "/", nullptr});
+  // Its connection is there before: gRPC 1.51 listens no more once it could not accept for want of a descriptor.
+  GrpcPing ping = MakeGrpcPing(address_);
+  std::promise<bool> connected;
+  ping([&](bool well) { connected.set_value(well); });
+  ASSERT_TRUE(connected.get_future().get());
+  const ServedHealth served(health_, server_, {std::move(ping), {}, "/", nullptr});
   ASSERT_TRUE(JudgeUntilReady());
   rlimit before{};
   getrlimit(RLIMIT_NOFILE, &before);
