@@ -44,22 +44,14 @@ bool Finder::MoreOwners(uint32_t block) const {
   return asked_[block - wish_.first_block].left != 0;
 }
 
-/// The next in rank; one that failed a moment ago only when no other is left, since it may be back. Nullptr: nobody is left
-/// whom to ask is worth its time.
+/// The next in rank; one that failed a moment ago only when no other is left, since it may be back. Nullptr: nobody is left.
 const Owner* Finder::NextOwner(uint32_t block) {
   Asked& asked = At(block);
   const std::vector<Owner>& owners = OwnersOf(block);
   uint64_t well = 0;
   for (uint64_t left = asked.left; left != 0; left &= left - 1) {
     const auto rank = static_cast<uint32_t>(std::countr_zero(left));
-    if (!owners[rank].link->paused()) {
-      well |= uint64_t{1} << rank;
-    } else if (owners[rank].link->silent() && asked.absent) {
-      // What a silent node holds, if the others have nothing, is not worth a wait.
-      asked.left &= ~(uint64_t{1} << rank);
-      asked.worst = Miss::kUnavailable;
-      asked.why = absl::UnavailableError("an owner was silent a moment ago and is skipped");
-    }
+    if (!owners[rank].link->paused()) well |= uint64_t{1} << rank;
   }
   if (asked.left == 0) return nullptr;
   asked.last = static_cast<uint32_t>(std::countr_zero(well != 0 ? well : asked.left));
@@ -255,7 +247,6 @@ absl::Status Finder::CheckBlock(const CompiledView& compiled, const AcquiredBloc
 /// Notes the cause and asks on.
 void Finder::NotHeld(uint32_t block, Miss cause, const absl::Status& why) {
   Asked& asked = At(block);
-  asked.absent |= cause == Miss::kAbsent;
   // Silence and nonsense say more than "I do not have it".
   if (asked.worst == Miss::kNone || asked.worst == Miss::kAbsent) {
     asked.worst = cause;

@@ -44,7 +44,7 @@ void CountMiss(const Desk& desk, Miss cause, uint64_t blocks = 1);
 
 inline constexpr size_t kReadersMax = 64;    ///< owners asked for a block at most
 /// A read waits so long for an owner that failed a moment ago, when no other is left.
-inline constexpr Duration kPausedPatience = std::chrono::milliseconds(200);
+inline constexpr Duration kPausedPatience = std::chrono::milliseconds(100);
 
 /// One lookup of one chain. Owned by shared_ptr: answers hold it. The Loop only.
 class Finder : public std::enable_shared_from_this<Finder> {
@@ -77,7 +77,6 @@ class Finder : public std::enable_shared_from_this<Finder> {
   struct Asked {
     uint64_t left = 0;                       // owners to ask yet, a bit each, by their rank in the run
     uint32_t last = 0;                       // rank of the owner asked last
-    bool absent = false;                     // somebody answered, and does not have it
     bool again = false;                      // the same owner a second time: session or epoch were stale
     Miss worst = Miss::kNone;
     absl::Status why;

@@ -14,12 +14,18 @@ NodeLink::NodeLink(LinkDesk& desk, std::string id, std::string control, Hooks ho
 
 void NodeLink::Greet(absl::AnyInvocable<void(absl::Status)> done, WhilePaused paused) {
   if (session_ != 0) return done(absl::OkStatus());
-  const bool again = greeting_ || desk_.loop.Now() - failed_at_ >= kProbeMin;
-  if (this->paused() && !(paused == WhilePaused::kTry && again)) {
+  if (this->paused() && paused == WhilePaused::kFail) {
     return done(absl::UnavailableError(absl::StrCat("node ", id_, " failed a moment ago: ", last_failure_.message())));
   }
   greeted_waiting_.push_back(std::move(done));
   if (std::exchange(greeting_, true)) return;
+  if (desk_.loop.Now() >= failed_at_ + kProbeMin) return SayHello();
+  desk_.loop.At(failed_at_ + kProbeMin, [this, life = life_] {
+    if (life == life_) SayHello();
+  });
+}
+
+void NodeLink::SayHello() {
   if (!api_) api_ = desk_.dial(control_);
   if (!api_) return Fail(absl::UnavailableError(absl::StrCat("nothing can be dialled at ", control_)));
   desk_.count(LinkNews::kHello);

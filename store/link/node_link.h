@@ -50,7 +50,7 @@ class NodeLink {
   };
   static constexpr size_t kEarlyEventsMax = 4096;  ///< PartsReady that came before the answer to their Acquire
   static constexpr Duration kRenewalMin = std::chrono::milliseconds(10);
-  static constexpr Duration kProbeMin = std::chrono::milliseconds(20);  ///< between two dials, however often it is asked for
+  static constexpr Duration kProbeMin = std::chrono::milliseconds(20);  ///< from a failure to the next dial
 
   /// `id` is "" until the first Hello tells it (a seed address); afterwards another id is refused.
   NodeLink(LinkDesk& desk, std::string id, std::string control, Hooks hooks);
@@ -61,8 +61,6 @@ class NodeLink {
   /// Only while a member: a node that left is not kept alive for the asker's sake.
   void set_member(bool member) { member_ = member; }
 
-  /// It answered nothing when it last failed: asking again may cost a whole deadline.
-  bool silent() const { return absl::IsDeadlineExceeded(last_failure_); }
   /// While it is paused: fail at once, or see whether it is back.
   enum class WhilePaused : uint8_t { kFail, kTry };
 
@@ -99,6 +97,7 @@ class NodeLink {
     std::vector<GotPath> waiting;
     std::vector<uint64_t> releases;
   };
+  void SayHello();
   void Greeted(absl::StatusOr<HelloReply> reply);
   void StartWatch();
   void Connect(uint32_t shard);
