@@ -220,7 +220,6 @@ void NodeImpl::OpenSession(HelloRequest request, std::string warning, Answer<Hel
       SessionEntry& entry = sessions_[reply.session];
       entry.domain = request.domain;
       entry.ns = request.ns;
-      entry.wire = reply.wire;
       entry.peer = !request.peer.empty();
       entry.seen = std::chrono::steady_clock::now();
       session_count_ = sessions_.size();
@@ -250,7 +249,6 @@ absl::Status NodeImpl::Admit(uint64_t session, uint64_t epoch, uint32_t shard) {
     const auto at = sessions_.find(session);
     if (at == sessions_.end()) return absl::AbortedError("no such session on node " + options_.id + "; say Hello again");
     at->second.seen = std::chrono::steady_clock::now();
-    if (at->second.wire < 2) epoch = 0;  // it knows the membership's only
   }
   if (const uint64_t ours = epoch_; epoch != 0 && epoch != ours) {
     counters_.Add(Counter::kStaleEpoch);

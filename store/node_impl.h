@@ -74,7 +74,6 @@ class NodeImpl : public Node {
   struct SessionEntry {
     DomainId domain;
     Namespace ns;
-    uint32_t wire = kWireVersion;
     bool peer = false;                ///< another node
     Instant seen{};
     std::shared_ptr<Listener> watcher;

@@ -94,7 +94,6 @@ void ToProto(const OfferRequest& from, v1::OfferRequest* to) {
     block->set_parent(std::string(b.parent.view()));
     block->set_block_index(b.block_index);
     block->set_token_count(b.token_count);
-    if (!SpeaksWire2()) continue;
     block->set_run(std::string(b.run.view()));
     block->set_replicas(b.replicas);
   }
@@ -107,7 +106,7 @@ void ToProto(const OfferRequest& from, v1::OfferRequest* to) {
     part->set_bytes(p.bytes);
     part->set_root(p.root);
     part->set_grant(p.grant);
-    if (SpeaksWire2()) part->set_generation(p.generation);
+    part->set_generation(p.generation);
   }
   to->set_deadline_ns(from.deadline.count());
 }
@@ -132,7 +131,6 @@ absl::StatusOr<OfferRequest> FromProto(const v1::OfferRequest& from) {
     check.Digest({"blocks", i, "parent"}, from.blocks(i).parent(), &block.parent);
     block.block_index = from.blocks(i).block_index();
     block.token_count = from.blocks(i).token_count();
-    if (!SpeaksWire2()) continue;
     if (!from.blocks(i).run().empty()) check.Digest({"blocks", i, "run"}, from.blocks(i).run(), &block.run);
     check.AtMost({"blocks", i, "replicas"}, from.blocks(i).replicas(), kReplicasMax);
     block.replicas = std::max(1u, from.blocks(i).replicas());
@@ -151,7 +149,7 @@ absl::StatusOr<OfferRequest> FromProto(const v1::OfferRequest& from) {
     part.head_group = check.Narrow({"parts", i, "head_group"}, p.head_group());
     part.root = check.Exactly({"parts", i, "root"}, p.root(), kRootBytes);
     part.grant = check.Exactly({"parts", i, "grant"}, p.grant(), RemoteSpan::kEncodedBytes);
-    if (SpeaksWire2()) part.generation = p.generation();
+    part.generation = p.generation();
   }
   return check.Done(std::move(to));
 }
@@ -178,7 +176,7 @@ void ToProto(const AcquireRequest& from, v1::AcquireRequest* to) {
     v1::AcquiredRun* run = to->add_runs();
     run->set_first_block(r.first_block);
     KeysToProto(r.keys, run->mutable_keys());
-    if (SpeaksWire2()) run->set_run(std::string(r.run.view()));
+    run->set_run(std::string(r.run.view()));
   }
   for (const std::string& accept : from.accept) to->add_accept(accept);
   to->set_first_layer(from.first_layer);
@@ -203,7 +201,7 @@ absl::StatusOr<AcquireRequest> FromProto(const v1::AcquireRequest& from) {
   if (!check.AtMost("runs.keys", blocks, kBlocksPerAcquireMax)) return check.status();
   for (const v1::AcquiredRun& run : from.runs()) {
     AcquiredRun& added = to.runs.emplace_back(AcquiredRun{run.first_block(), KeysOf(run.keys(), check, "runs.keys"), {}});
-    if (SpeaksWire2() && !run.run().empty()) check.Digest("runs.run", run.run(), &added.run);
+    if (!run.run().empty()) check.Digest("runs.run", run.run(), &added.run);
   }
   for (int i = 0; i < from.accept_size(); ++i) {
     to.accept.push_back(check.Bytes({"accept", i}, from.accept(i), kSpecBytesMax));
@@ -227,7 +225,7 @@ void ToProto(const AcquireReply& from, v1::AcquireReply* to) {
     block->set_block_index(b.block_index);
     block->set_token_count(b.token_count);
     block->set_view(b.view);
-    if (SpeaksWire2() && b.replicas > 0) {
+    if (b.replicas > 0) {
       block->set_parent(std::string(b.parent.view()));
       block->set_replicas(b.replicas);
     }
@@ -258,7 +256,7 @@ absl::StatusOr<AcquireReply> FromProto(const v1::AcquireReply& from) {
     block.block_index = b.block_index();
     block.token_count = b.token_count();
     block.view = b.view();
-    if (SpeaksWire2() && b.replicas() > 0) {
+    if (b.replicas() > 0) {
       check.AtMost({"blocks", i, "replicas"}, b.replicas(), kReplicasMax);
       check.Digest({"blocks", i, "parent"}, b.parent(), &block.parent);
       block.replicas = b.replicas();
@@ -383,7 +381,7 @@ void Put(const PartsReady& from, v1::WatchEvent* to) {
     part->set_block_index(r.block_index);
     ToProto(r.part, part->mutable_part());
     ToProto(r.status, part->mutable_outcome());
-    if (SpeaksWire2()) part->set_key(std::string(r.key.view()));
+    part->set_key(std::string(r.key.view()));
   }
 }
 void Put(const LeaseRevoked& from, v1::WatchEvent* to) {
@@ -400,7 +398,7 @@ absl::StatusOr<WatchEvent> ReadyOf(const v1::PartsReady& from) {
     const v1::ReadyPart& r = from.parts(i);
     PartGrant part = GrantOf(r.part(), check, i);
     to.parts.push_back({r.block_index(), std::move(part), StatusOf(r.outcome(), check, {"parts", i, "outcome"}), {}});
-    if (SpeaksWire2() && !r.key().empty()) check.Digest({"parts", i, "key"}, r.key(), &to.parts.back().key);
+    if (!r.key().empty()) check.Digest({"parts", i, "key"}, r.key(), &to.parts.back().key);
   }
   return check.Done(WatchEvent(std::move(to)));
 }

@@ -103,7 +103,8 @@ absl::StatusOr<SuggestReply> FromProto(const v1::SuggestReply& from);
 /// Drain has a duration only.
 absl::StatusOr<Duration> FromProto(const v1::DrainRequest& from);
 
-/// True where this build speaks the fields of wire version 2. What it does not speak it neither writes nor reads.
+/// True where this build speaks the fields of wire version 2: `spread`, `damaged`, `features`. All that blocks need to move between
+/// nodes is in version 1. What a build does not speak it neither writes nor reads.
 inline bool SpeaksWire2() { return kWireVersion >= 2; }
 
 }  // namespace kvasir

@@ -15,7 +15,6 @@ void ToProto(const Membership& from, v1::Membership* to) {
     member->set_shards(m.shards);
     member->set_weight(m.weight);
     member->set_zone(Utf8(m.zone));
-    if (!SpeaksWire2()) continue;
     member->set_state(static_cast<v1::MemberState>(m.state));
     member->set_epoch(m.epoch);
   }
@@ -39,7 +38,6 @@ absl::StatusOr<Membership> FromProto(const v1::Membership& from) {
     member.shards = m.shards();
     member.weight = m.weight();
     member.zone = check.Bytes({"members", i, "zone"}, m.zone(), kWireNameBytesMax);
-    if (!SpeaksWire2()) continue;
     if (!v1::MemberState_IsValid(m.state())) check.Refuse({"members", i, "state"}, std::string("unknown"));
     member.state = static_cast<MemberState>(m.state());
     member.epoch = m.epoch();
@@ -92,7 +90,6 @@ void ToProto(const NodeStatus& from, v1::NodeStatus* to) {
     counter->set_name(Utf8(name));
     counter->set_value(value);
   }
-  if (!SpeaksWire2()) return;
   ToProto(from.taking_over, to->mutable_taking_over());
   ToProto(from.handing_over, to->mutable_handing_over());
   for (const PeerStatus& p : from.peers) {
@@ -102,6 +99,7 @@ void ToProto(const NodeStatus& from, v1::NodeStatus* to) {
     peer->set_since_ns(p.since.count());
   }
   to->set_membership_source(Utf8(from.membership_source));
+  if (!SpeaksWire2()) return;
   for (const auto& [name, state] : from.features) {
     v1::Feature* feature = to->add_features();
     feature->set_name(Utf8(name));
@@ -160,7 +158,7 @@ absl::StatusOr<NodeStatus> FromProto(const v1::NodeStatus& from) {
     to.counters.emplace_back(check.Bytes({"counters", i, "name"}, from.counters(i).name(), kWireTextBytesMax),
                              from.counters(i).value());
   }
-  if (SpeaksWire2()) ClusterOf(from, check, to);
+  ClusterOf(from, check, to);
   return check.Done(std::move(to));
 }
 

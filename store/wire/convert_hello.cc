@@ -14,7 +14,7 @@ void ToProto(const HelloRequest& from, v1::HelloRequest* to) {
   to->set_tenant(from.tenant);
   to->set_domain(std::string(from.domain.view()));
   to->set_namespace_(from.ns.Encode());
-  if (SpeaksWire2()) to->set_peer(Utf8(from.peer));
+  to->set_peer(Utf8(from.peer));
 }
 
 absl::StatusOr<HelloRequest> FromProto(const v1::HelloRequest& from) {
@@ -26,7 +26,7 @@ absl::StatusOr<HelloRequest> FromProto(const v1::HelloRequest& from) {
   to.client = check.Bytes("client", from.client(), kWireTextBytesMax);
   to.tenant = check.Bytes("tenant", from.tenant(), kWireNameBytesMax);
   check.Digest("domain", from.domain(), &to.domain);
-  if (SpeaksWire2()) to.peer = check.Bytes("peer", from.peer(), kWireNameBytesMax);
+  to.peer = check.Bytes("peer", from.peer(), kWireNameBytesMax);
   if (!check.ok()) return check.status();
   absl::StatusOr<Namespace> ns = Namespace::Decode(from.namespace_());
   if (!ns.ok()) check.Refuse("namespace", ns.status());
