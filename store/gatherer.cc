@@ -47,7 +47,6 @@ void Gatherer::Adopt(const Membership& membership) {
         auto source = std::make_shared<Source>();
         source->member = member;
         source->shard = shard;
-        source->since = gathered_epoch_;
         sources_[{member.id, shard}] = source;
       }
     }
@@ -73,7 +72,6 @@ void Gatherer::Ask(const std::shared_ptr<Source>& source) {
   request.epoch = membership_.epoch;
   request.shard = source->shard;
   request.for_shard = options_.shard;
-  request.since = source->since;
   request.after = source->cursor;
   request.limit = kRunsPerPage;
   request.wanted_bytes = source->wanted_bytes;
@@ -168,7 +166,6 @@ void Gatherer::LookSettled() {
     if (!source->finished() && !source->silent) return;
   }
   settled_ = true;
-  gathered_epoch_ = membership_.epoch;
   for (const auto& [where, source] : sources_) {
     if (source->finished()) TellDone(source);
   }

@@ -81,7 +81,6 @@ class Gatherer {
   void Stop();
 
   bool settled() const { return settled_; }
-  uint64_t gathered_epoch() const { return gathered_epoch_; }
   MoveStatus status() const;
 
  private:
@@ -129,7 +128,6 @@ class Gatherer {
   const GathererHost host_;
   Membership membership_;
   bool settled_ = false, stopped_ = false;
-  uint64_t gathered_epoch_ = 0;
   std::map<std::pair<std::string, uint32_t>, std::shared_ptr<Source>> sources_;  // by member and its shard
   std::map<std::string, std::shared_ptr<PeerApi>> peers_;                         // by address
   std::map<std::pair<DomainId, NamespaceDigest>, std::unique_ptr<Asker>> askers_;

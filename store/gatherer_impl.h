@@ -17,7 +17,6 @@ namespace kvasir {
 struct Gatherer::Source {
   Member member;
   uint32_t shard = 0;
-  uint64_t since = 0;            // what we held all of, by its lights
   std::string cursor;
   bool current = true;           // false once another membership replaced it
   bool listed = false;           // its last page has been taken

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -31,7 +30,6 @@ class NodeImpl : public Node {
   static constexpr size_t kProbedMax = 16;    ///< peers a node probes
   static constexpr Duration kProbeDeadline = std::chrono::seconds(1);
   static constexpr Duration kSilentAfter = std::chrono::seconds(2);
-  static constexpr size_t kHistoryMax = 16;   ///< memberships remembered
 
   static absl::StatusOr<std::unique_ptr<Node>> Start(NodeOptions options);
   ~NodeImpl() override;
@@ -147,7 +145,7 @@ class NodeImpl : public Node {
   std::vector<std::unique_ptr<Shard>> shards_;
   mutable Mutex mutex_;
   Membership membership_ ABSL_GUARDED_BY(mutex_);
-  std::deque<std::shared_ptr<const Membership>> history_ ABSL_GUARDED_BY(mutex_);  // newest last; the one in force is one
+  std::shared_ptr<const Membership> in_force_ ABSL_GUARDED_BY(mutex_);  // membership_, for placing without the lock
   std::vector<uint64_t> settled_ ABSL_GUARDED_BY(mutex_);                            // epoch, by shard
   std::map<std::tuple<std::string, uint32_t, uint32_t>, Taker> takers_ ABSL_GUARDED_BY(mutex_);  // member, its shard, ours
   uint64_t cooled_epoch_ ABSL_GUARDED_BY(mutex_) = 0;

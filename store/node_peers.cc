@@ -8,8 +8,7 @@
 namespace kvasir {
 
 void NodeImpl::Remember(const Membership& membership) {
-  history_.push_back(std::make_shared<const Membership>(membership));
-  if (history_.size() > kHistoryMax) history_.pop_front();
+  in_force_ = std::make_shared<const Membership>(membership);
 }
 
 // ---- taking over -----------------------------------------------------------------------------------------------------
@@ -48,13 +47,10 @@ void NodeImpl::Probe(ProbeRequest, Duration, Answer<ProbeReply> answer) {
 
 void NodeImpl::Inventory(InventoryRequest request, Duration, Answer<InventoryReply> answer) {
   answer = Measured(StoreCall::kInventory, std::move(answer));
-  std::shared_ptr<const Membership> now, before;
+  std::shared_ptr<const Membership> now;
   {
     MutexLock lock(mutex_);
-    now = history_.back();
-    for (const auto& membership : history_) {
-      if (request.since != 0 && membership->epoch == request.since) before = membership;
-    }
+    now = in_force_;
   }
   if (request.epoch != now->epoch) return answer(StaleEpoch(options_.id, request.epoch, now->epoch));
   const Member* from = now->Find(request.from);
@@ -66,15 +62,12 @@ void NodeImpl::Inventory(InventoryRequest request, Duration, Answer<InventoryRep
     return answer(InventoryReply{.epoch = now->epoch, .domains = {}, .namespaces = {}, .views = {}, .blocks = {}, .next = ""});
   }
   const uint32_t limit = std::clamp(request.limit, 1u, kRunsPerInventoryMax);
-  shards_[request.shard]->Look([now, before, request = std::move(request), limit, answer = std::move(answer)](const ShardCore& core, const Gatherer&) mutable {
-    const auto owns = [&](const Membership& membership, const BlockKey& run, uint32_t replicas) {
-      for (const Placed& placed : Place(run, membership, replicas)) {
-        if (placed.shard == request.for_shard && membership.members[placed.member].id == request.from) return true;
+  shards_[request.shard]->Look([now, request = std::move(request), limit, answer = std::move(answer)](const ShardCore& core, const Gatherer&) mutable {
+    InventoryReply reply = core.Inventory(request.after, limit, [&](const BlockKey& run, uint32_t replicas) {
+      for (const Placed& placed : Place(run, *now, replicas)) {
+        if (placed.shard == request.for_shard && now->members[placed.member].id == request.from) return true;
       }
       return false;
-    };
-    InventoryReply reply = core.Inventory(request.after, limit, [&](const BlockKey& run, uint32_t replicas) {
-      return owns(*now, run, replicas) && !(before != nullptr && owns(*before, run, replicas));
     });
     reply.epoch = now->epoch;
     answer(std::move(reply));
@@ -86,7 +79,7 @@ void NodeImpl::Suggest(SuggestRequest request, Duration, Answer<SuggestReply> an
   std::shared_ptr<const Membership> now;
   {
     MutexLock lock(mutex_);
-    now = history_.back();
+    now = in_force_;
   }
   if (request.epoch != now->epoch) return answer(StaleEpoch(options_.id, request.epoch, now->epoch));
   if (!TakesBlocks()) return answer(SuggestReply{0});
@@ -138,7 +131,7 @@ void NodeImpl::CoolSurplus() {
     MutexLock lock(mutex_);
     if (!status.settled || cooled_epoch_ == membership_.epoch) return;
     cooled_epoch_ = membership_.epoch;
-    now = history_.back();
+    now = in_force_;
   }
   for (uint32_t i = 0; i < shards_.size(); ++i) {
     shards_[i]->Look([this, i, now](const ShardCore& core, const Gatherer&) {

@@ -36,7 +36,6 @@ struct InventoryRequest {
   uint64_t epoch = 0;          ///< another than the asked node's is Aborted
   uint32_t shard = 0;
   uint32_t for_shard = 0;      ///< the asking shard of `from`
-  uint64_t since = 0;          ///< `from` held all it should by this epoch; 0 = it holds nothing for sure
   std::string after;           ///< cursor: the last answer's `next`; "" begins
   uint32_t limit = 1024;       ///< runs looked at, at most kRunsPerInventoryMax
   bool done = false;           ///< nothing is asked: `from` has all it wanted of this shard at this epoch

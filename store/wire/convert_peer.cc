@@ -46,7 +46,6 @@ void ToProto(const InventoryRequest& from, v1::InventoryRequest* to) {
   to->set_limit(from.limit);
   to->set_done(from.done);
   to->set_for_shard(from.for_shard);
-  to->set_since(from.since);
   to->set_wanted_bytes(from.wanted_bytes);
   to->set_got_bytes(from.got_bytes);
 }
@@ -62,7 +61,6 @@ absl::StatusOr<InventoryRequest> FromProto(const v1::InventoryRequest& from) {
   to.limit = from.limit();
   to.done = from.done();
   to.for_shard = from.for_shard();
-  to.since = from.since();
   to.wanted_bytes = from.wanted_bytes();
   to.got_bytes = from.got_bytes();
   return check.Done(std::move(to));

@@ -18,7 +18,8 @@ constexpr uint32_t kBlocks = 48;  // 12 runs
 
 /// A few chains on a cluster, and pages to read them into.
 struct Warm {
-  Warm(MovingCluster& cluster, uint32_t replicas, uint32_t chain_count = 4) : session(cluster.Open(replicas)) {
+  Warm(MovingCluster& cluster, uint32_t replicas, uint32_t chain_count = 4) : Warm(cluster.Open(replicas), chain_count) {}
+  explicit Warm(std::unique_ptr<Session> writer, uint32_t chain_count = 4) : session(std::move(writer)) {
     for (uint32_t i = 0; i < chain_count; ++i) {
       chains.push_back(session->Chain(Tokens(kBlocks, i)));
       written.FillWithTruth();
@@ -86,6 +87,22 @@ TEST(Moving, ALostCopyIsMadeUpAgainAndAgain) {
     }
     warm.ExpectAllHeldBy(*warm.session, "all have died once");
   }
+}
+
+/// Copies then lie on nodes that do not own them, and the owner has never heard of them.
+TEST(Moving, WhatAWriterCouldNotGiveToItsOwnerComesToItAtTheNextChange) {
+  MovingCluster cluster({.nodes = 4});
+  ASSERT_TRUE(Eventually([&] { return cluster.Settled(); }));
+  SessionOptions options = cluster.ClientOptions(2);
+  options.nodes = {"control-1"};
+  options.dial = [dial = options.dial](const std::string& control) { return control == "control-0" ? nullptr : dial(control); };
+  Warm warm(*Session::Open(options));
+  EXPECT_EQ(cluster.StatusOf("node-0")->blocks, 0u);
+  cluster.Kill(3);
+  cluster.Forget(3);
+  ASSERT_TRUE(Eventually([&] { return cluster.Settled(); }));
+  EXPECT_GT(cluster.StatusOf("node-0")->blocks, 0u);
+  ExpectCopiesAsPlaced(cluster, warm, 2);
 }
 
 TEST(Moving, ADrainedNodeLeavesNothingBehind) {

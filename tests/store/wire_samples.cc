@@ -69,7 +69,7 @@ template <class F> void Fields(ListRequest& v, F f) { auto& [a, b, c] = v; f(a, 
 template <class F> void Fields(ListReply& v, F f) { auto& [a, b] = v; f(a, b); }
 template <class F> void Fields(ProbeRequest& v, F f) { auto& [a, b] = v; f(a, b); }
 template <class F> void Fields(ProbeReply& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
-template <class F> void Fields(InventoryRequest& v, F f) { auto& [a, b, c, d, e, g, h, i, j, k] = v; f(a, b, c, d, e, g, h, i, j, k); }
+template <class F> void Fields(InventoryRequest& v, F f) { auto& [a, b, c, d, e, g, h, i, j] = v; f(a, b, c, d, e, g, h, i, j); }
 template <class F> void Fields(InventoryBlock& v, F f) {
   auto& [a, b, c, d, e, g, h, i, j, k, l] = v;
   f(a, b, c, d, e, g, h, i, j, k, l);
