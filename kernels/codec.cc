@@ -2,18 +2,22 @@
 // Codec: reads a spec into a chain of stages for each tensor, prints the canonical form, and guards the two coders.
 #include "kernels/codec.h"
 
+#include "kernels/chain.h"
 #include "kernels/frame_directory.h"
-#include "kernels/portable.h"
 #include "kernels/spec.h"
-#include "kernels/stages/stage.h"
+#include "kernels/stages/table.h"
 
 namespace kvasir {
 namespace {
 
 /// The chain of one tensor while a spec is compiled.
 struct Chain {
-  std::shared_ptr<const FrameCoder> coder;
+  ChainPlan plan;
+  bool quantised = false;
   bool packed = false;
+  std::shared_ptr<const FrameCoder> coder;  ///< of a stage that is the whole chain
+
+  bool empty() const { return coder == nullptr && !quantised && plan.transform_count == 0; }
 };
 
 class TwoCoderCodec final : public Codec {
@@ -52,12 +56,12 @@ class TwoCoderCodec final : public Codec {
   }
 
   uint64_t Encode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> dense, std::span<std::byte> out,
-                  std::vector<std::byte>& scratch, Destination destination) const override {
+                  std::vector<std::byte>& scratch, Destination destination, const FrameInputs& inputs) const override {
     KERNELS_CHECK(dense.size() == shape.bytes());
     const uint64_t max = MaxFrameBytes(tensor, shape);
     KERNELS_CHECK(out.size() >= max);
     const uint64_t written = coder(tensor).Encode(shape, reinterpret_cast<const uint8_t*>(dense.data()),
-                                                  reinterpret_cast<uint8_t*>(out.data()), scratch, destination);
+                                                  reinterpret_cast<uint8_t*>(out.data()), scratch, destination, inputs);
     KERNELS_CHECK(written <= max);
     return written;
   }
@@ -75,34 +79,86 @@ class TwoCoderCodec final : public Codec {
   const std::shared_ptr<const FrameCoder> key_, value_;  // shared: one coder may serve both tensors
 };
 
-/// Adds one stage to the chain of each tensor it names. `chains` is {K, V}.
-Result<bool> Append(const SpecStage& parsed, const Stage& stage, const StageInstance& instance, Chain (&chains)[2]) {
+/// What may follow in a chain, where `role` may not; null where it may.
+const char* Refusal(const Chain& chain, StageRole role) {
+  if (chain.coder != nullptr) return "nothing more, the tensor has its coder already";
+  if (chain.packed) return "nothing more, the tensor is packed";
+  switch (role) {
+    case StageRole::kCoder:
+      return chain.empty() ? nullptr : "a quantiser such as int(8,tok); this stage takes elements as they are";
+    case StageRole::kTransform:
+      if (chain.quantised) return "R:lr or a packer; transforms stand before the quantiser";
+      return chain.plan.transform_count < kTransformsMax ? nullptr : "a quantiser; there are transforms enough";
+    case StageRole::kQuantiser:
+      return chain.quantised ? "nothing more of this kind, the tensor has its quantiser already" : nullptr;
+    case StageRole::kRepair:
+      if (!chain.quantised) return "a quantiser such as int(8,tok) before a repair";
+      return chain.plan.repaired ? "a packer; the tensor is repaired already" : nullptr;
+    case StageRole::kPacker:
+      return chain.quantised ? nullptr : "a quantiser such as int(8,tok) before a packer";
+  }
+  return nullptr;
+}
+
+void Add(const StageCall& call, const StageEntry& entry, Chain& chain) {
+  switch (entry.role) {
+    case StageRole::kCoder:
+      chain.coder = entry.coder(call);
+      break;
+    case StageRole::kTransform:
+      chain.plan.transforms[chain.plan.transform_count++] = call;
+      break;
+    case StageRole::kQuantiser:
+      chain.plan.quantiser = call;
+      chain.quantised = true;
+      break;
+    case StageRole::kRepair:
+      chain.plan.repair = call;
+      chain.plan.repaired = true;
+      break;
+    case StageRole::kPacker:
+      chain.plan.packer = call;
+      chain.packed = true;
+      break;
+  }
+}
+
+/// Adds one stage to the chain of each tensor it names; a packer for both tensors to those that may have one. `chains`
+/// is {K, V}.
+Result<bool> Append(const SpecStage& parsed, const StageEntry& entry, const StageCall& call, Chain (&chains)[2]) {
+  const char* refusal = nullptr;
   bool used = false;
   for (int tensor = 0; tensor < 2; ++tensor) {
     if ((parsed.tensors & (1u << tensor)) == 0) continue;
-    Chain& chain = chains[tensor];
-    if (stage.role == StageRole::kPacker) {
-      if (chain.coder == nullptr || chain.packed) continue;
-      chain.packed = used = true;
-      continue;
+    if (const char* no = Refusal(chains[tensor], entry.role); no != nullptr) {
+      refusal = no;
+      if (entry.role == StageRole::kPacker) continue;
+      return SpecError(parsed.position, parsed.name, no);
     }
-    if (chain.coder != nullptr) {
-      return SpecError(parsed.position, parsed.name,
-                       std::string("nothing more for ") + (tensor == 0 ? "k" : "v") + ", it has its coder already");
-    }
-    chain.coder = instance.coder;
-    chain.packed = stage.role == StageRole::kCoder;
+    Add(call, entry, chains[tensor]);
     used = true;
   }
-  if (!used) return SpecError(parsed.position, parsed.name, "a quantiser such as int(8,tok) before a packer");
+  if (!used) return SpecError(parsed.position, parsed.name, refusal);
   return true;
 }
 
-std::string Print(const SpecStage& parsed, const Stage& stage, const StageInstance& instance) {
+std::string Print(const SpecStage& parsed, const StageEntry& entry, const StageCall& call) {
   std::string text = parsed.tensors == kSpecKey ? "k:" : parsed.tensors == kSpecValue ? "v:" : "";
-  text.append(stage.info.letter).append(":").append(stage.info.name);
-  if (!instance.canonical_arguments.empty()) text.append("(").append(instance.canonical_arguments).append(")");
+  text.append(entry.info.letter).append(":").append(entry.info.name);
+  if (const std::string arguments = entry.print(call); !arguments.empty()) {
+    text.append("(").append(arguments).append(")");
+  }
   return text;
+}
+
+/// The coder of a chain that is complete; `end` is where the spec ends.
+Result<std::shared_ptr<const FrameCoder>> Finish(Chain& chain, const char* tensor, uint32_t end) {
+  if (chain.coder != nullptr) return chain.coder;
+  if (!chain.quantised) {
+    return SpecError(end, "the end", std::string("|") + tensor + ": and a quantiser or coder, there is none");
+  }
+  if (!chain.packed) chain.plan.packer.stage = AllStages::IndexOf<BitsStage>();
+  return MakeChainCoder(chain.plan);
 }
 
 }  // namespace
@@ -113,28 +169,26 @@ Result<std::shared_ptr<const Codec>> Codec::Parse(std::string_view spec) {
   Chain chains[2];
   std::string canonical;
   for (const SpecStage& item : *parsed) {
-    const Result<const Stage*> stage = FindStage(item);
-    if (!stage.ok()) return stage.error();
-    const Result<StageInstance> instance = (*stage)->make(item.arguments, item.position);
-    if (!instance.ok()) return instance.error();
-    if (Result<bool> added = Append(item, **stage, *instance, chains); !added.ok()) return added.error();
+    const Result<const StageEntry*> entry = FindStage(item);
+    if (!entry.ok()) return entry.error();
+    const Result<StageCall> call = (*entry)->read({(*entry)->info.usage, item.arguments, item.position});
+    if (!call.ok()) return call.error();
+    if (Result<bool> added = Append(item, **entry, *call, chains); !added.ok()) return added.error();
     if (!canonical.empty()) canonical += '|';
-    canonical += Print(item, **stage, *instance);
+    canonical += Print(item, **entry, *call);
   }
   const uint32_t end = static_cast<uint32_t>(spec.size());
-  for (int tensor = 0; tensor < 2; ++tensor) {
-    if (chains[tensor].coder == nullptr) {
-      return SpecError(end, "the end",
-                       tensor == 0 ? "|k: and a stage, keys have none" : "|v: and a stage, values have none");
-    }
-  }
-  if (!chains[0].packed || !chains[1].packed) canonical += "|P:bits";
+  const bool bits_implied = (chains[0].quantised && !chains[0].packed) || (chains[1].quantised && !chains[1].packed);
+  const Result<std::shared_ptr<const FrameCoder>> key = Finish(chains[0], "k", end);
+  if (!key.ok()) return key.error();
+  const Result<std::shared_ptr<const FrameCoder>> value = Finish(chains[1], "v", end);
+  if (!value.ok()) return value.error();
+  if (bits_implied) canonical += "|P:bits";
   if (canonical.size() > kSpecBytesMax) {
     return SpecError(end, "a canonical form of " + std::to_string(canonical.size()) + " bytes",
                      "at most " + std::to_string(kSpecBytesMax));
   }
-  return std::shared_ptr<const Codec>(
-      std::make_shared<TwoCoderCodec>(std::move(canonical), chains[0].coder, chains[1].coder));
+  return std::shared_ptr<const Codec>(std::make_shared<TwoCoderCodec>(std::move(canonical), *key, *value));
 }
 
 uint64_t MaxFrameAreaBytes(const Codec& codec, const KvLayout& layout, const PartGeometry& part) {

@@ -20,7 +20,15 @@ namespace kvasir {
 
 inline constexpr uint32_t kSpecBytesMax = 512;  ///< longest spec string, canonical or not
 
-class FrameCoder;  // kernels/stages/stage.h
+class FrameCoder;  // kernels/frame_coder.h
+
+/// What an engine knows of one frame beside its elements, for the stages that ask (StageInfo::needs). Null = not
+/// brought. Memory that the encoding device can read, until the frame is encoded.
+struct FrameInputs {
+  const float* query_peak = nullptr;      ///< [heads][dim]: greatest |q| of each channel over the queries of the head
+  const float* query_norm = nullptr;      ///< [heads]: greatest norm of a query of the head
+  const float* attention_peak = nullptr;  ///< [heads][tokens]: greatest attention a recent query paid to the token
+};
 
 /// Where the bytes of Encode or Decode are wanted next. The bytes are the same.
 enum class Destination : uint8_t {
@@ -52,7 +60,7 @@ class Codec {
   /// Runs on the calling thread with the best body this CPU has. `scratch` is resized at need and may be reused.
   virtual uint64_t Encode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> dense,
                           std::span<std::byte> out, std::vector<std::byte>& scratch,
-                          Destination destination = Destination::kCache) const = 0;
+                          Destination destination = Destination::kCache, const FrameInputs& inputs = {}) const = 0;
   /// Decodes into dense [heads][tokens][dim]. kDataLoss when the bytes cannot be such a frame; never reads outside
   /// `frame`, whatever it holds.
   virtual Result<bool> Decode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> frame,
@@ -68,6 +76,7 @@ struct StageInfo {
   std::string_view name;     ///< "int"
   std::string_view usage;    ///< "int(bits,axis,group,sym|asym)"
   std::string_view meaning;  ///< one sentence, with the paper
+  std::string_view needs{};  ///< the FrameInputs it cannot do without, separated by ", "; empty = none
 };
 /// Every stage of this build, in table order.
 std::span<const StageInfo> Stages();

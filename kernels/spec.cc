@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "kernels/stages/table.h"
+
 namespace kvasir {
 namespace {
 
@@ -86,10 +88,10 @@ std::string Printable(std::string_view text) {
 
 Result<std::vector<SpecStage>> ParseSpec(std::string_view spec) { return SpecParser(spec).Parse(); }
 
-Result<const Stage*> FindStage(const SpecStage& wanted) {
-  const Stage* found = nullptr;
+Result<const StageEntry*> FindStage(const SpecStage& wanted) {
+  const StageEntry* found = nullptr;
   std::string names;
-  for (const Stage& stage : StageTable()) {
+  for (const StageEntry& stage : StageTable()) {
     names.append(names.empty() ? "" : ", ").append(stage.info.letter).append(":").append(stage.info.name);
     if (stage.info.name != wanted.name || (!wanted.letter.empty() && wanted.letter != stage.info.letter)) continue;
     if (found != nullptr)
@@ -103,22 +105,6 @@ Result<const Stage*> FindStage(const SpecStage& wanted) {
 Error SpecError(uint32_t position, std::string_view met, std::string_view allowed) {
   return {ErrorCode::kInvalidArgument, "codec spec, position " + std::to_string(position) + ": met '" + Printable(met) +
                                            "'; allowed here: " + std::string(allowed)};
-}
-
-Result<uint32_t> SpecNumber(const SpecArgument& argument, uint32_t max, std::string_view meaning) {
-  uint64_t value = 0;
-  const std::string allowed = std::string(meaning) + ", a number of at most " + std::to_string(max);
-  for (const char c : argument.text) {
-    if (c < '0' || c > '9') return SpecError(argument.position, argument.text, allowed);
-    value = value * 10 + static_cast<uint64_t>(c - '0');
-    if (value > max) return SpecError(argument.position, argument.text, allowed);
-  }
-  return static_cast<uint32_t>(value);
-}
-
-Result<bool> NoArguments(std::string_view stage, std::span<const SpecArgument> arguments) {
-  if (arguments.empty()) return true;
-  return SpecError(arguments[0].position, arguments[0].text, std::string(stage) + " without arguments");
 }
 
 }  // namespace kvasir

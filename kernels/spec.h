@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kernels/result.h"
-#include "kernels/stages/stage.h"
+#include "kernels/stages/table.h"
 
 namespace kvasir {
 
@@ -32,6 +32,6 @@ struct SpecStage {
 Result<std::vector<SpecStage>> ParseSpec(std::string_view spec);
 
 /// The table's line for a stage; kInvalidArgument lists the names there are.
-Result<const Stage*> FindStage(const SpecStage& stage);
+Result<const StageEntry*> FindStage(const SpecStage& stage);
 
 }  // namespace kvasir

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// FrameCoder: what a chain of stages becomes for one tensor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/codec.h"
+
+namespace kvasir {
+
+struct ChainPlan;  // kernels/chain.h
+struct IntSpec;    // kernels/stages/q_int.h
+
+/// What a coder does, for a device that has its own launchers of the same bodies. The pointers live as long as the
+/// coder.
+struct DeviceCoder {
+  enum class Kind : uint8_t { kNone, kRaw, kInt, kSplitExp, kChain };
+  Kind kind = Kind::kNone;           ///< kNone: only the CPU has it
+  const IntSpec* integer = nullptr;  ///< of kInt
+  const ChainPlan* chain = nullptr;  ///< of kChain
+};
+
+/// Turns the dense elements of one frame into bytes and back. Immutable; any number of threads at once.
+/// REQUIRES of Encode and Decode: Check passed for that shape, the dense span has shape.bytes() bytes, and the calling
+/// thread is in the default floating-point environment (round to nearest even, no flush to zero).
+class FrameCoder {
+ public:
+  virtual ~FrameCoder() = default;
+  virtual bool lossless() const = 0;
+  virtual DeviceCoder device_coder() const = 0;
+  virtual Result<bool> Check(const FrameShape& shape) const = 0;
+  virtual uint64_t MaxFrameBytes(const FrameShape& shape) const = 0;
+  /// Returns the bytes written, at most MaxFrameBytes.
+  virtual uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
+                          Destination destination, const FrameInputs& inputs) const = 0;
+  /// kDataLoss for bytes Encode cannot have written; `dense` is then unspecified, nothing outside it was touched.
+  virtual Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
+                              std::vector<std::byte>& scratch, Destination destination) const = 0;
+};
+
+}  // namespace kvasir

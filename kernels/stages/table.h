@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stages of list.h as the parser of specs sees them.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "kernels/stages/stage.h"
+
+namespace kvasir {
+
+struct StageEntry {
+  StageInfo info;
+  StageRole role;
+  Result<StageCall> (*read)(const StageArguments& in);
+  std::string (*print)(const StageCall& call);
+  std::shared_ptr<const FrameCoder> (*coder)(const StageCall& call);  ///< of kCoder; else null
+};
+
+/// In the order of list.h: the index is StageCall::stage.
+std::span<const StageEntry> StageTable();
+
+}  // namespace kvasir
