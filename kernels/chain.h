@@ -31,7 +31,8 @@ struct ChainLayout {
   uint64_t repair_at = 0;
   uint64_t packed_at = 0;
   uint64_t packed_max = 0;
-  uint32_t bits = 0;  ///< of a code
+  CodeWidth width;         ///< without row_bits
+  uint64_t upper_max = 0;  ///< packed bytes of the upper bits, where the lower may be missing; else 0
   uint64_t spare_floats = 0;
   uint64_t max_bytes() const { return packed_at + packed_max; }
 };
@@ -54,7 +55,19 @@ void WithStage(const StageCall& call, Use&& use) {
   });
 }
 
+/// The bits of each row, of quantisers whose rows differ.
+template <class S>
+const uint8_t* RowBitsOf([[maybe_unused]] const typename S::Args& args, [[maybe_unused]] const uint8_t* section) {
+  if constexpr (requires { S::RowBits(args, section); }) {
+    return S::RowBits(args, section);
+  } else {
+    return nullptr;
+  }
+}
+
 ChainLayout LayOutChain(const ChainPlan& plan, const FrameShape& shape);
+/// The stages of the chain fit each other. kInvalidArgument says which does not, and the cure.
+Result<bool> CheckPlan(const ChainPlan& plan);
 /// Every stage of the chain takes such a frame.
 Result<bool> CheckChain(const ChainPlan& plan, const FrameShape& shape);
 /// The coder of this chain, with SIMD bodies where it has any.
@@ -80,10 +93,13 @@ void EncodeChain(Run& run, const ChainPlan& plan, const ChainLayout& layout, Cha
       if constexpr (S::kRole == StageRole::kTransform) S::Forward(run, args, frame, rows, out + layout.transform_at[t]);
     });
   }
+  CodeWidth width = layout.width;
   WithStage(plan.quantiser, [&]<class S>(const typename S::Args& args) {
     if constexpr (S::kRole == StageRole::kQuantiser) {
-      S::Quantise(run, args, frame, rows, out + layout.quantiser_at, room.codes);
-      if (plan.repaired) S::Dequantise(run, args, frame, out + layout.quantiser_at, room.codes, room.lost);
+      uint8_t* section = out + layout.quantiser_at;
+      S::Quantise(run, args, frame, rows, section, room.codes);
+      if (plan.repaired) S::Dequantise(run, args, frame, section, room.codes, room.lost);
+      width.row_bits = RowBitsOf<S>(args, section);
     }
   });
   if (plan.repaired) {
@@ -95,7 +111,7 @@ void EncodeChain(Run& run, const ChainPlan& plan, const ChainLayout& layout, Cha
   }
   WithStage(plan.packer, [&]<class S>(const typename S::Args& args) {
     if constexpr (S::kRole == StageRole::kPacker) {
-      S::Pack(run, args, layout.bits, frame, room.codes, out + layout.packed_at);
+      S::Pack(run, args, width, frame, room.codes, out + layout.packed_at);
     }
   });
 }
@@ -106,10 +122,15 @@ template <class Run>
 void DecodeChain(Run& run, const ChainPlan& plan, const ChainLayout& layout, ChainFrame frame, const uint8_t* in,
                  uint64_t bytes, uint8_t* dense, const ChainRoom& room) {
   float* rows = room.rows;
+  const uint64_t packed = bytes - layout.packed_at;
+  CodeWidth width = layout.width;
+  WithStage(plan.quantiser, [&]<class S>(const typename S::Args& args) {
+    if constexpr (S::kRole == StageRole::kQuantiser) width.row_bits = RowBitsOf<S>(args, in + layout.quantiser_at);
+  });
+  if (layout.upper_max > 0 && packed == layout.upper_max) frame.missing_bits = width.lower;
   WithStage(plan.packer, [&]<class S>(const typename S::Args& args) {
     if constexpr (S::kRole == StageRole::kPacker) {
-      S::Unpack(run, args, layout.bits, frame, in + layout.packed_at, static_cast<uint32_t>(bytes - layout.packed_at),
-                room.codes);
+      S::Unpack(run, args, width, frame, in + layout.packed_at, static_cast<uint32_t>(packed), room.codes);
     }
   });
   WithStage(plan.quantiser, [&]<class S>(const typename S::Args& args) {

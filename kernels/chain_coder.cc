@@ -41,6 +41,14 @@ class ChainCoder final : public FrameCoder {
   Result<bool> Check(const FrameShape& shape) const override { return CheckChain(plan_, shape); }
   uint64_t MaxFrameBytes(const FrameShape& shape) const override { return LayOutChain(plan_, shape).max_bytes(); }
 
+  uint32_t planes() const override {
+    return LayOutChain(plan_, {1, 1, 1, ElementType::kBfloat16}).upper_max > 0 ? 2 : 1;
+  }
+  uint64_t PlaneEnd(const FrameShape& shape, uint32_t plane) const override {
+    const ChainLayout layout = LayOutChain(plan_, shape);
+    return layout.upper_max > 0 && plane == 0 ? layout.packed_at + layout.upper_max : layout.max_bytes();
+  }
+
   uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
                   Destination, const FrameInputs& inputs) const override {
     const ChainLayout layout = LayOutChain(plan_, shape);
@@ -92,7 +100,8 @@ ChainLayout LayOutChain(const ChainPlan& plan, const FrameShape& shape) {
   WithStage(plan.quantiser, [&]<class S>(const typename S::Args& args) {
     if constexpr (S::kRole == StageRole::kQuantiser) {
       at += S::SectionBytes(args, shape);
-      layout.bits = S::CodeBits(args);
+      layout.width.bits = S::CodeBits(args);
+      if constexpr (requires { S::LowerBits(args); }) layout.width.lower = S::LowerBits(args);
       spare.template operator()<S>(args);
     }
   });
@@ -108,11 +117,29 @@ ChainLayout LayOutChain(const ChainPlan& plan, const FrameShape& shape) {
   layout.packed_at = at;
   WithStage(plan.packer, [&]<class S>(const typename S::Args& args) {
     if constexpr (S::kRole == StageRole::kPacker) {
-      layout.packed_max = S::MaxBytes(args, layout.bits, shape);
+      layout.packed_max = S::MaxBytes(args, layout.width, shape);
+      if constexpr (requires { S::UpperBytes(args, layout.width, shape); }) {
+        layout.upper_max = S::UpperBytes(args, layout.width, shape);
+      }
       spare.template operator()<S>(args);
     }
   });
   return layout;
+}
+
+Result<bool> CheckPlan(const ChainPlan& plan) {
+  bool has_lower = false, cuts = false;
+  WithStage(plan.quantiser, [&]<class S>(const typename S::Args& args) {
+    if constexpr (requires { S::LowerBits(args); }) has_lower = true;
+  });
+  WithStage(plan.packer, [&]<class S>(const typename S::Args& args) {
+    if constexpr (requires { S::UpperBytes(args, CodeWidth{}, FrameShape{}); }) cuts = true;
+  });
+  if (cuts && !has_lower) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "codec spec: X:planes cuts the codes of Q:hier; write hier(4+4,tok)|planes"};
+  }
+  return true;
 }
 
 Result<bool> CheckChain(const ChainPlan& plan, const FrameShape& shape) {

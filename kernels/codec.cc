@@ -2,6 +2,8 @@
 // Codec: reads a spec into a chain of stages for each tensor, prints the canonical form, and guards the two coders.
 #include "kernels/codec.h"
 
+#include <algorithm>
+
 #include "kernels/chain.h"
 #include "kernels/frame_directory.h"
 #include "kernels/spec.h"
@@ -28,6 +30,12 @@ class TwoCoderCodec final : public Codec {
   const std::string& spec() const override { return spec_; }
   const FrameCoder& coder(KvTensor tensor) const override { return tensor == KvTensor::kKey ? *key_ : *value_; }
   bool lossless() const override { return key_->lossless() && value_->lossless(); }
+  uint32_t planes() const override { return std::max(key_->planes(), value_->planes()); }
+
+  uint64_t PlaneEnd(KvTensor tensor, const FrameShape& shape, uint32_t plane) const override {
+    const FrameCoder& of = coder(tensor);
+    return of.PlaneEnd(shape, std::min(plane, of.planes() - 1));
+  }
 
   Result<bool> Check(KvTensor tensor, const FrameShape& shape) const override {
     if (ElementBytes(shape.element) == 0) {
@@ -158,6 +166,7 @@ Result<std::shared_ptr<const FrameCoder>> Finish(Chain& chain, const char* tenso
     return SpecError(end, "the end", std::string("|") + tensor + ": and a quantiser or coder, there is none");
   }
   if (!chain.packed) chain.plan.packer.stage = AllStages::IndexOf<BitsStage>();
+  if (Result<bool> fit = CheckPlan(chain.plan); !fit.ok()) return fit.error();
   return MakeChainCoder(chain.plan);
 }
 

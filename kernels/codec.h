@@ -28,6 +28,7 @@ struct FrameInputs {
   const float* query_peak = nullptr;      ///< [heads][dim]: greatest |q| of each channel over the queries of the head
   const float* query_norm = nullptr;      ///< [heads]: greatest norm of a query of the head
   const float* attention_peak = nullptr;  ///< [heads][tokens]: greatest attention a recent query paid to the token
+  uint32_t context_tokens = 0;            ///< of the whole sequence
 };
 
 /// Where the bytes of Encode or Decode are wanted next. The bytes are the same.
@@ -66,6 +67,11 @@ class Codec {
   virtual Result<bool> Decode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> frame,
                               std::span<std::byte> dense, std::vector<std::byte>& scratch,
                               Destination destination = Destination::kCache) const = 0;
+  /// Into how many planes a frame may be cut: 1 = none. Planes 0 to i of a frame are its first PlaneEnd(i) bytes, and
+  /// Decode takes them as a frame of fewer bits. Lengths of planes do not depend on the data.
+  virtual uint32_t planes() const = 0;
+  /// REQUIRES: plane < planes(), Check() passed.
+  virtual uint64_t PlaneEnd(KvTensor tensor, const FrameShape& shape, uint32_t plane) const = 0;
   /// The chain of stages of one tensor: for devices that run its bodies themselves.
   virtual const FrameCoder& coder(KvTensor tensor) const = 0;
 };

@@ -33,6 +33,9 @@ class FrameCoder {
   virtual DeviceCoder device_coder() const = 0;
   virtual Result<bool> Check(const FrameShape& shape) const = 0;
   virtual uint64_t MaxFrameBytes(const FrameShape& shape) const = 0;
+  /// See Codec.
+  virtual uint32_t planes() const { return 1; }
+  virtual uint64_t PlaneEnd(const FrameShape& shape, uint32_t) const { return MaxFrameBytes(shape); }
   /// Returns the bytes written, at most MaxFrameBytes.
   virtual uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
                           Destination destination, const FrameInputs& inputs) const = 0;

@@ -48,10 +48,10 @@ KVASIR_HD inline uint32_t PlaneBits(const uint8_t* plane, uint32_t width, uint32
 
 }  // namespace detail
 
-/// Byte `index` of the packed row of `count` codes.
-KVASIR_HD inline uint8_t PackedByte(uint32_t bits, const uint8_t* codes, uint32_t count, uint32_t index) {
+/// Byte `index` of the packed row of `count` codes, each cut down to the `bits` bits from bit `shift` on.
+KVASIR_HD inline uint8_t PackedByte(uint32_t bits, const uint8_t* codes, uint32_t count, uint32_t index,
+                                    uint32_t shift = 0) {
   if (bits == 8) return codes[index];
-  uint32_t shift = 0;
   for (uint32_t width = 4; width > 0; width /= 2) {
     if ((bits & width) == 0) continue;
     const uint32_t bytes = static_cast<uint32_t>((uint64_t{count} * width + 7) / 8);
@@ -94,34 +94,60 @@ struct BitsStage {
   static std::string Print(const Args&) { return ""; }
   static Result<bool> Check(const Args&, const FrameShape&) { return true; }
 
-  KVASIR_HD static uint64_t MaxBytes(const Args&, uint32_t bits, const FrameShape& shape) {
-    return uint64_t{shape.heads} * shape.tokens * PackedRowBytes(bits, shape.dim);
+  KVASIR_HD static uint64_t MaxBytes(const Args&, const CodeWidth& width, const FrameShape& shape) {
+    return uint64_t{shape.heads} * shape.tokens * PackedRowBytes(width.bits, shape.dim);
+  }
+  KVASIR_HD static uint64_t SpareFloats(const Args&, const FrameShape& shape) {
+    return uint64_t{shape.heads} * shape.tokens + 1;
+  }
+  /// Where each row begins, and behind the last where it ends, into frame.spare. Rows wider than width.bits are faults
+  /// and count as empty.
+  template <class Run>
+  static const uint32_t* RowStarts(Run& run, const CodeWidth& width, const ChainFrame& frame) {
+    uint32_t* starts = reinterpret_cast<uint32_t*>(frame.spare);
+    const uint64_t rows = frame.rows();
+    const uint32_t dim = frame.shape.dim;
+    ChainOutcome* outcome = frame.outcome;
+    run(1, [=] KVASIR_HD(uint64_t) {
+      uint32_t at = 0;
+      for (uint64_t row = 0; row < rows; ++row) {
+        starts[row] = at;
+        const uint32_t bits = width.row_bits == nullptr ? width.bits : width.row_bits[row];
+        if (bits > width.bits) SetFault(outcome);
+        if (bits <= width.bits) at += static_cast<uint32_t>(PackedRowBytes(bits, dim));
+      }
+      starts[rows] = at;
+    });
+    return starts;
   }
   template <class Run>
-  static void Pack(Run& run, const Args& args, uint32_t bits, const ChainFrame& frame, const uint8_t* codes,
+  static void Pack(Run& run, const Args&, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
                    uint8_t* out) {
     const uint32_t dim = frame.shape.dim;
-    const uint32_t row_bytes = static_cast<uint32_t>(PackedRowBytes(bits, dim));
-    const uint64_t bytes = MaxBytes(args, bits, frame.shape);
+    const uint64_t rows = frame.rows();
+    const uint32_t* starts = RowStarts(run, width, frame);
     ChainOutcome* outcome = frame.outcome;
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
-      for (uint32_t i = 0; i < row_bytes; ++i) {
-        out[row * row_bytes + i] = PackedByte(bits, codes + row * dim, dim, i);
-      }
-      if (row == 0) outcome->packed_bytes = static_cast<uint32_t>(bytes);
+    run(rows, [=] KVASIR_HD(uint64_t row) {
+      const uint32_t bits = width.row_bits == nullptr ? width.bits : width.row_bits[row];
+      const uint32_t bytes = starts[row + 1] - starts[row];
+      for (uint32_t i = 0; i < bytes; ++i) out[starts[row] + i] = PackedByte(bits, codes + row * dim, dim, i);
+      if (row == 0) outcome->packed_bytes = starts[rows];
     });
   }
   template <class Run>
-  static void Unpack(Run& run, const Args& args, uint32_t bits, const ChainFrame& frame, const uint8_t* in,
+  static void Unpack(Run& run, const Args&, const CodeWidth& width, const ChainFrame& frame, const uint8_t* in,
                      uint32_t bytes, uint8_t* codes) {
     const uint32_t dim = frame.shape.dim;
-    const uint32_t row_bytes = static_cast<uint32_t>(PackedRowBytes(bits, dim));
-    const bool right = bytes == MaxBytes(args, bits, frame.shape);
+    const uint64_t rows = frame.rows();
+    const uint32_t* starts = RowStarts(run, width, frame);
     ChainOutcome* outcome = frame.outcome;
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
+    run(rows, [=] KVASIR_HD(uint64_t row) {
+      const bool right = starts[rows] == bytes;
       if (!right) SetFault(outcome);
+      const uint32_t bits = width.row_bits == nullptr ? width.bits : width.row_bits[row];
+      const bool there = right && starts[row + 1] > starts[row];
       for (uint32_t i = 0; i < dim; ++i) {
-        codes[row * dim + i] = right ? UnpackedCode(bits, in + row * row_bytes, dim, i) : uint8_t{0};
+        codes[row * dim + i] = there ? UnpackedCode(bits, in + starts[row], dim, i) : uint8_t{0};
       }
     });
   }

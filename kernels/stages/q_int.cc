@@ -107,27 +107,36 @@ void DecodeIntFrameReference(const IntFrame& f, const uint8_t* frame, uint8_t* d
 
 Result<IntSpec> IntStage::Read(const StageArguments& in) {
   if (Result<bool> counted = in.Count(2, 4); !counted.ok()) return counted.error();
-  IntSpec spec;
   const Result<uint32_t> bits = in.Number(0, 8, 2, 8, "bits: 8, 4, 3 or 2");
   if (!bits.ok()) return bits.error();
   if (*bits > 4 && *bits != 8) return in.Refuse(0, "bits: 8, 4, 3 or 2");
-  spec.bits = *bits;
-  const Result<uint32_t> axis = in.Word(1, 0, {{"tok", "chan"}}, "axis");
-  if (!axis.ok()) return axis.error();
-  spec.by_channel = *axis == 1;
-  const Result<uint32_t> group =
-      in.Number(2, spec.by_channel ? kIntDefaultTokens : 0, 0, kGroupMax, "group size, 0 for the whole axis");
-  if (!group.ok()) return group.error();
-  spec.group = *group;
+  Result<IntSpec> spec = ReadGroups(in, 1);
+  if (!spec.ok()) return spec.error();
+  spec->bits = *bits;
   const Result<uint32_t> symmetric = in.Word(3, 0, {{"asym", "sym"}}, "range");
   if (!symmetric.ok()) return symmetric.error();
-  spec.symmetric = *symmetric == 1;
+  spec->symmetric = *symmetric == 1;
   return spec;
 }
 
+Result<IntSpec> IntStage::ReadGroups(const StageArguments& in, size_t first) {
+  IntSpec spec;
+  const Result<uint32_t> axis = in.Word(first, 0, {{"tok", "chan"}}, "axis");
+  if (!axis.ok()) return axis.error();
+  spec.by_channel = *axis == 1;
+  const Result<uint32_t> group =
+      in.Number(first + 1, spec.by_channel ? kIntDefaultTokens : 0, 0, kGroupMax, "group size, 0 for the whole axis");
+  if (!group.ok()) return group.error();
+  spec.group = *group;
+  return spec;
+}
+
+std::string IntStage::PrintGroups(const IntSpec& spec) {
+  return (spec.by_channel ? ",chan," : ",tok,") + std::to_string(spec.group);
+}
+
 std::string IntStage::Print(const IntSpec& spec) {
-  return std::to_string(spec.bits) + (spec.by_channel ? ",chan," : ",tok,") + std::to_string(spec.group) +
-         (spec.symmetric ? ",sym" : ",asym");
+  return std::to_string(spec.bits) + PrintGroups(spec) + (spec.symmetric ? ",sym" : ",asym");
 }
 
 std::shared_ptr<const FrameCoder> MakeIntCoder(const IntSpec& spec) { return std::make_shared<IntCoder>(spec); }

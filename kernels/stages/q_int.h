@@ -109,9 +109,10 @@ KVASIR_HD inline uint8_t IntCode(const IntSpec& spec, const IntParameters& p, fl
   return static_cast<uint8_t>(BitsOfFloat(v + (8388608.0f + middle)));
 }
 
-KVASIR_HD inline float IntValue(const IntSpec& spec, uint8_t code, float scale, float zero) {
-  const int q = spec.symmetric ? static_cast<int>(code) - (1 << (spec.bits - 1)) : code;
-  const float product = static_cast<float>(q) * scale;
+/// `code` is a whole number, or half of one where lower bits are missing: exact either way.
+KVASIR_HD inline float IntValue(const IntSpec& spec, float code, float scale, float zero) {
+  const float q = spec.symmetric ? code - static_cast<float>(1 << (spec.bits - 1)) : code;
+  const float product = q * scale;
   return product + zero;
 }
 
@@ -173,7 +174,7 @@ KVASIR_HD inline IntGroup IntGroupAt(const IntFrame& f, uint64_t index) {
 
 /// The float that `code` at (head, token, channel) stands for, with the parameters of `frame`.
 KVASIR_HD inline float IntCodeValue(const IntFrame& f, const uint8_t* frame, uint32_t head, uint32_t token,
-                                    uint32_t channel, uint8_t code) {
+                                    uint32_t channel, float code) {
   const uint64_t index = IntParameterIndex(f, head, token, channel);
   const float scale = Float16ToFloat(Load16(frame + 2 * index));
   const float zero = f.spec.symmetric ? 0.0f : Float16ToFloat(Load16(frame + f.zeros_at + 2 * index));
@@ -204,6 +205,9 @@ struct IntStage {
       "(tok) (KIVI, arXiv 2402.02750)"};
   static Result<Args> Read(const StageArguments& in);
   static std::string Print(const Args& args);
+  /// Axis and group, from argument `first` on; and as they are printed, with a comma before.
+  static Result<IntSpec> ReadGroups(const StageArguments& in, size_t first);
+  static std::string PrintGroups(const IntSpec& spec);
   static Result<bool> Check(const Args&, const FrameShape&) { return true; }
 
   KVASIR_HD static uint32_t CodeBits(const Args& args) { return args.bits; }
@@ -226,12 +230,14 @@ struct IntStage {
   static void Dequantise(Run& run, const Args& args, const ChainFrame& frame, const uint8_t* section,
                          const uint8_t* codes, float* x) {
     const IntFrame f = LayOutIntFrame(args, frame.shape);
+    // A code whose lower bits are missing stands for the middle of what it may have been; 0 when none are.
+    const float middle = 0.5f * static_cast<float>((1u << frame.missing_bits) - 1);
     run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
       const uint32_t head = static_cast<uint32_t>(row / f.shape.tokens);
       const uint32_t token = static_cast<uint32_t>(row % f.shape.tokens);
       for (uint32_t c = 0; c < f.shape.dim; ++c) {
         const uint64_t at = row * f.shape.dim + c;
-        x[at] = IntCodeValue(f, section, head, token, c, codes[at]);
+        x[at] = IntCodeValue(f, section, head, token, c, static_cast<float>(codes[at]) + middle);
       }
     });
   }

@@ -26,14 +26,17 @@
 //       CodeBits(args), SectionBytes(args, shape)
 //       Quantise(run, args, frame, const float* x, uint8_t* section, uint8_t* codes)
 //       Dequantise(run, args, frame, const uint8_t* section, const uint8_t* codes, float* x)
+//       LowerBits(args)                   only where the upper bits of a code stand alone; see ChainFrame::missing_bits
+//       RowBits(args, const uint8_t* section)    only where rows differ: a byte a row, its bits, at most CodeBits
 //   kRepair     what the quantiser lost, brought back in part
 //       SectionBytes(args, shape)
 //       Fit(run, args, frame, float* lost, uint8_t* section)       may use up `lost`
 //       Add(run, args, frame, const uint8_t* section, float* x)
 //   kPacker     codes to bytes, the last of the frame
-//       MaxBytes(args, bits, shape)
-//       Pack(run, args, bits, frame, const uint8_t* codes, uint8_t* out)         sets frame.outcome->packed_bytes
-//       Unpack(run, args, bits, frame, const uint8_t* in, uint32_t bytes, uint8_t* codes)
+//       MaxBytes(args, width, shape)
+//       Pack(run, args, width, frame, const uint8_t* codes, uint8_t* out)        sets frame.outcome->packed_bytes
+//       Unpack(run, args, width, frame, const uint8_t* in, uint32_t bytes, uint8_t* codes)
+//       UpperBytes(args, width, shape)    only where a frame may end before the lower bits: the bytes up to there
 //   kCoder      elements to bytes in one step, with a FrameCoder of its own: Coder(args)
 //
 // Bodies that meet bytes no encoder writes call SetFault and go on within bounds.
@@ -77,12 +80,20 @@ KVASIR_HD inline void SetFault(ChainOutcome* outcome) {
 #endif
 }
 
+/// How wide the codes of a chain are.
+struct CodeWidth {
+  uint32_t bits = 8;                  ///< of a code, at most
+  uint32_t lower = 0;                 ///< of these the lower ones, which may be left out; 0 = none may
+  const uint8_t* row_bits = nullptr;  ///< [heads][tokens] bits of each row; null = all rows have `bits`
+};
+
 /// The frame at hand, as all stages see it. Pointers are memory of the device that runs the bodies.
 struct ChainFrame {
   FrameShape shape;
   float* spare = nullptr;           ///< room for SpareFloats() of every stage, one stage at a time
   ChainOutcome* outcome = nullptr;  ///< of this frame
   FrameInputs inputs;               ///< what the engine brought; all null when decoding
+  uint32_t missing_bits = 0;        ///< decoding: lower bits that are not there, zero in the codes
   KVASIR_HD uint64_t rows() const { return uint64_t{shape.heads} * shape.tokens; }
 };
 
