@@ -33,12 +33,30 @@ ChainRoom Room(const ChainPlan& plan, const ChainLayout& layout, uint64_t elemen
   return room;
 }
 
+/// use.template operator()<S>(args) for every stage of the chain.
+template <class Use>
+void ForEachStage(const ChainPlan& plan, Use&& use) {
+  for (uint32_t t = 0; t < plan.transform_count; ++t) WithStage(plan.transforms[t], use);
+  WithStage(plan.quantiser, use);
+  if (plan.repaired) WithStage(plan.repair, use);
+  WithStage(plan.packer, use);
+}
+
 class ChainCoder final : public FrameCoder {
  public:
   explicit ChainCoder(const ChainPlan& plan) : plan_(plan) {}
   bool lossless() const override { return false; }
   DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kChain, nullptr, &plan_}; }
   Result<bool> Check(const FrameShape& shape) const override { return CheckChain(plan_, shape); }
+  Result<bool> CheckInputs(const FrameInputs& inputs) const override {
+    Result<bool> checked = true;
+    ForEachStage(plan_, [&]<class S>(const typename S::Args& args) {
+      if constexpr (requires { S::CheckInputs(args, inputs); }) {
+        if (checked.ok()) checked = S::CheckInputs(args, inputs);
+      }
+    });
+    return checked;
+  }
   uint64_t MaxFrameBytes(const FrameShape& shape) const override { return LayOutChain(plan_, shape).max_bytes(); }
 
   uint32_t planes() const override {
@@ -144,17 +162,21 @@ Result<bool> CheckPlan(const ChainPlan& plan) {
 
 Result<bool> CheckChain(const ChainPlan& plan, const FrameShape& shape) {
   Result<bool> checked = true;
-  const auto check = [&](const StageCall& call) {
-    if (!checked.ok()) return;
-    WithStage(call, [&]<class S>(const typename S::Args& args) {
-      if constexpr (S::kRole != StageRole::kCoder) checked = S::Check(args, shape);
-    });
-  };
-  for (uint32_t t = 0; t < plan.transform_count; ++t) check(plan.transforms[t]);
-  check(plan.quantiser);
-  if (plan.repaired) check(plan.repair);
-  check(plan.packer);
+  ForEachStage(plan, [&]<class S>(const typename S::Args& args) {
+    if constexpr (S::kRole != StageRole::kCoder) {
+      if (checked.ok()) checked = S::Check(args, shape);
+    }
+  });
   return checked;
+}
+
+Result<StoredRows> FrameCoder::Rows(const FrameShape& shape, std::span<const uint8_t>) const {
+  StoredRows stored;
+  stored.counts.assign(shape.heads, shape.tokens);
+  for (uint64_t row = 0; row < uint64_t{shape.heads} * shape.tokens; ++row) {
+    stored.slots.push_back(static_cast<uint32_t>(row % shape.tokens));
+  }
+  return stored;
 }
 
 std::shared_ptr<const FrameCoder> MakeChainCoder(const ChainPlan& plan) {

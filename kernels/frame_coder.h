@@ -32,6 +32,7 @@ class FrameCoder {
   virtual bool lossless() const = 0;
   virtual DeviceCoder device_coder() const = 0;
   virtual Result<bool> Check(const FrameShape& shape) const = 0;
+  virtual Result<bool> CheckInputs(const FrameInputs&) const { return true; }
   virtual uint64_t MaxFrameBytes(const FrameShape& shape) const = 0;
   /// See Codec.
   virtual uint32_t planes() const { return 1; }
@@ -42,6 +43,12 @@ class FrameCoder {
   /// kDataLoss for bytes Encode cannot have written; `dense` is then unspecified, nothing outside it was touched.
   virtual Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
                               std::vector<std::byte>& scratch, Destination destination) const = 0;
+  /// See Codec: by default every row is there.
+  virtual Result<StoredRows> Rows(const FrameShape& shape, std::span<const uint8_t> frame) const;
+  virtual Result<bool> DecodeRows(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* rows,
+                                  std::vector<std::byte>& scratch) const {
+    return Decode(shape, frame, rows, scratch, Destination::kCache);
+  }
 };
 
 }  // namespace kvasir

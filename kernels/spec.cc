@@ -35,9 +35,7 @@ class SpecParser {
  private:
   Result<bool> ReadStage(SpecStage& stage) {
     stage.position = at_;
-    if (StartsWith("k:")) stage.tensors = kSpecKey;
-    if (StartsWith("v:")) stage.tensors = kSpecValue;
-    if (stage.tensors != (kSpecKey | kSpecValue)) at_ += 2;
+    ReadPrefix(stage);
     if (at_ + 1 < spec_.size() && spec_[at_] >= 'A' && spec_[at_] <= 'Z' && spec_[at_ + 1] == ':') {
       stage.letter = spec_.substr(at_, 1);
       at_ += 2;
@@ -56,6 +54,17 @@ class SpecParser {
     } while (Take(','));
     if (!Take(')')) return Unexpected("',' or ')'");
     return true;
+  }
+
+  void ReadPrefix(SpecStage& stage) {
+    for (const std::string_view prefix : {"k:", "v:", "d:", "kd:", "vd:"}) {
+      if (!StartsWith(prefix)) continue;
+      if (prefix[0] == 'k') stage.tensors = kSpecKey;
+      if (prefix[0] == 'v') stage.tensors = kSpecValue;
+      stage.demoted = prefix[prefix.size() - 2] == 'd';
+      at_ += static_cast<uint32_t>(prefix.size());
+      return;
+    }
   }
 
   bool StartsWith(std::string_view prefix) const { return spec_.substr(at_, prefix.size()) == prefix; }

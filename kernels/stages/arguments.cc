@@ -56,6 +56,21 @@ Result<uint32_t> StageArguments::Share(size_t index, uint32_t absent, std::strin
   return static_cast<uint32_t>(millionths);
 }
 
+Result<TokenAmount> StageArguments::Amount(size_t index, std::string_view meaning) const {
+  TokenAmount amount;
+  uint64_t tokens = 0;
+  if (ReadDigits(arguments_[index].text, UINT32_MAX, tokens) && tokens > 0) {
+    amount.tokens = static_cast<uint32_t>(tokens);
+    return amount;
+  }
+  const Result<uint32_t> share = Share(index, 0, meaning);
+  if (!share.ok() || arguments_[index].text.find('.') == std::string_view::npos) {
+    return Refuse(index, std::string(meaning) + ", a number of tokens such as 256 or a share of them such as 0.25");
+  }
+  amount.millionths = *share;
+  return amount;
+}
+
 Result<uint32_t> StageArguments::Word(size_t index, uint32_t absent, std::span<const std::string_view> words,
                                       std::string_view meaning) const {
   if (!Has(index)) return absent;
@@ -69,6 +84,17 @@ Result<uint32_t> StageArguments::Word(size_t index, uint32_t absent, std::span<c
 
 Error StageArguments::Refuse(size_t index, std::string_view allowed) const {
   return SpecError(arguments_[index].position, arguments_[index].text, allowed);
+}
+
+Error MissingInput(std::string_view stage, std::string_view input) {
+  return {ErrorCode::kInvalidArgument, std::string(stage) + " needs the input " + std::string(input) +
+                                           ", which was not brought; bring it with the push, or choose another spec"};
+}
+
+std::string PrintAmount(const TokenAmount& amount) {
+  if (amount.tokens > 0) return std::to_string(amount.tokens);
+  const std::string share = PrintShare(amount.millionths);
+  return share.find('.') == std::string::npos ? share + ".0" : share;
 }
 
 std::string PrintShare(uint32_t millionths) {

@@ -36,6 +36,12 @@ struct AdaptStage {
   }
   static std::string Print(const Args& a) { return std::string(kTensors[a.value]) + "," + PrintShare(a.epsilon); }
   static Result<bool> Check(const Args&, const FrameShape&) { return true; }
+  static Result<bool> CheckInputs(const Args& a, const FrameInputs& inputs) {
+    if (inputs.context_tokens == 0) return MissingInput("Q:adapt", "context_tokens");
+    if (a.value != 0 && inputs.attention_peak == nullptr) return MissingInput("Q:adapt(value)", "attention_peak");
+    if (a.value == 0 && inputs.query_norm == nullptr) return MissingInput("Q:adapt(key)", "query_norm");
+    return true;
+  }
 
   KVASIR_HD static uint32_t CodeBits(const Args&) { return kBitsMax; }
   KVASIR_HD static uint64_t SectionBytes(const Args&, const FrameShape& s) { return 5 * uint64_t{s.heads} * s.tokens; }

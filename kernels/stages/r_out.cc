@@ -16,11 +16,11 @@ Result<OutStage::Args> OutStage::Read(const StageArguments& in) {
 
 Result<bool> OutStage::Check(const Args& a, const FrameShape& shape) {
   const uint32_t length = Length(a, shape), side = Side(a, shape);
-  if (2 * side <= length && side <= kSideMax) return true;
-  return Error{ErrorCode::kInvalidArgument,
-               "R:out(" + Print(a) + ") keeps " + std::to_string(side) + " values on each side of vectors of " +
-                   std::to_string(length) + "; at most half of them and at most " + std::to_string(kSideMax) +
-                   " can be kept: lower the share, or cut vectors longer than that into smaller parts"};
+  if (side <= kSideMax) return true;
+  return Error{ErrorCode::kInvalidArgument, "R:out(" + Print(a) + ") keeps " + std::to_string(side) +
+                                                " values on each side of vectors of " + std::to_string(length) +
+                                                ", at most " + std::to_string(kSideMax) +
+                                                " can be kept: lower the share, or take smaller blocks"};
 }
 
 }  // namespace kvasir

@@ -3,9 +3,9 @@
 // KVQuant, arXiv 2401.18079; QAQ, arXiv 2403.04643).
 //
 // A vector is a channel over the tokens of a head (chan) or a token over its channels (tok). Of its m values the k
-// greatest and the k least, k = share * m / 2 rounded, at least 1, are stored as (index, fp16) and replaced by the mean
-// of the others. Of equal values the lower index counts as greater, and as less. Sums in index order.
-// Section: for each vector k greatest, then k least: index u8 (u16 when m > 256), value fp16.
+// greatest and the k least, k = share * m / 2 rounded, at least 1 and at most m / 2, are stored as (index, fp16) and
+// replaced by the mean of the others. Of equal values the lower index counts as greater, and as less. Sums in index
+// order. Section: for each vector k greatest, then k least: index u8 (u16 when m > 256), value fp16.
 #pragma once
 
 #include "kernels/number_formats.h"
@@ -32,8 +32,9 @@ struct OutStage {
     return uint64_t{s.heads} * (a.by_channel != 0 ? s.dim : s.tokens);
   }
   KVASIR_HD static uint32_t Side(const Args& a, const FrameShape& s) {
-    const uint64_t k = (uint64_t{a.share} * Length(a, s) + 1000000) / 2000000;
-    return k > 0 ? static_cast<uint32_t>(k) : 1;
+    const uint32_t length = Length(a, s);
+    const uint64_t k = (uint64_t{a.share} * length + 1000000) / 2000000;
+    return k == 0 && length > 1 ? 1 : static_cast<uint32_t>(k < length / 2 ? k : length / 2);
   }
   KVASIR_HD static uint32_t ItemBytes(const Args& a, const FrameShape& s) { return Length(a, s) > 256 ? 4 : 3; }
   KVASIR_HD static uint64_t SectionBytes(const Args& a, const FrameShape& s) {

@@ -9,6 +9,7 @@
 //     static Result<Args> Read(const StageArguments& in);        // a refusal names position and cure
 //     static std::string Print(const Args& args);                // canonical; Read of it gives the same Args
 //     static Result<bool> Check(const Args&, const FrameShape&); // may this frame be coded so
+//     static Result<bool> CheckInputs(const Args&, const FrameInputs&);  // what the engine must bring; may be left out
 //     static uint64_t SpareFloats(const Args&, const FrameShape&);  // room in frame.spare it asks for; may be left out
 //     ...and what its role asks for, below
 //   };
@@ -55,7 +56,20 @@
 
 namespace kvasir {
 
-enum class StageRole : uint8_t { kTransform, kQuantiser, kRepair, kPacker, kCoder };
+enum class StageRole : uint8_t {
+  kTransform,
+  kQuantiser,
+  kRepair,
+  kPacker,
+  kCoder,
+  // Of the whole chain, on the CPU: see select_stage.h.
+  kBudget,
+  kScorer,
+  kReshape,
+  kMerge,
+  kExempt,
+  kExtent,
+};
 
 inline constexpr uint32_t kStageArgsBytes = 32;  ///< the Args of a stage fit into this
 inline constexpr uint32_t kGroupMax = 65536;     ///< tokens or channels that share parameters
@@ -103,6 +117,17 @@ struct SpecArgument {
   uint32_t position = 0;
 };
 
+/// A number of tokens, or a share of them, as an argument gives it.
+struct TokenAmount {
+  uint32_t tokens = 0;
+  uint32_t millionths = 0;  ///< of the tokens; used where `tokens` is 0
+  /// Rounded to the nearest token, at most `of`.
+  uint32_t Of(uint32_t of) const {
+    const uint64_t amount = tokens > 0 ? tokens : (uint64_t{millionths} * of + 500000) / 1000000;
+    return amount < of ? static_cast<uint32_t>(amount) : of;
+  }
+};
+
 /// The arguments of a stage as written. Every reader refuses with the position, what was met and what may stand there.
 class StageArguments {
  public:
@@ -116,9 +141,13 @@ class StageArguments {
   Result<uint32_t> Number(size_t index, uint32_t absent, uint32_t least, uint32_t most, std::string_view meaning) const;
   /// A decimal fraction in [0, 1], in millionths.
   Result<uint32_t> Share(size_t index, uint32_t absent, std::string_view meaning) const;
+  /// A whole number of tokens ("256"), or a fraction of them with a decimal point ("0.25").
+  Result<TokenAmount> Amount(size_t index, std::string_view meaning) const;
   /// The index of the word among `words`.
   Result<uint32_t> Word(size_t index, uint32_t absent, std::span<const std::string_view> words,
                         std::string_view meaning) const;
+  /// "drop" (0, also where it was left out) or "demote" (1): what becomes of tokens that are not kept.
+  Result<uint32_t> Action(size_t index) const { return Word(index, 0, {{"drop", "demote"}}, "action"); }
   Error Refuse(size_t index, std::string_view allowed) const;
 
  private:
@@ -129,6 +158,10 @@ class StageArguments {
 
 /// 20000 millionths as "0.02": what Share reads back.
 std::string PrintShare(uint32_t millionths);
+std::string PrintAmount(const TokenAmount& amount);
+
+/// The engine did not bring what a stage needs.
+Error MissingInput(std::string_view stage, std::string_view input);
 
 /// "codec spec, position 4: met 'x'; allowed here: y"
 Error SpecError(uint32_t position, std::string_view met, std::string_view allowed);

@@ -23,6 +23,10 @@ struct BalStage {
   }
   static std::string Print(const Args&) { return ""; }
   static Result<bool> Check(const Args&, const FrameShape&) { return true; }
+  static Result<bool> CheckInputs(const Args&, const FrameInputs& inputs) {
+    if (inputs.query_peak != nullptr) return true;
+    return MissingInput("T:bal", "query_peak");
+  }
 
   KVASIR_HD static uint64_t SectionBytes(const Args&, const FrameShape& s) { return 2 * uint64_t{s.heads} * s.dim; }
   KVASIR_HD static uint16_t Balance(float query, float key) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/stages/list.h"
+#include "kernels/stages/select_list.h"
 
 namespace kvasir {
 namespace {
@@ -16,12 +17,12 @@ typename S::Args ArgsOf(const StageCall& call) {
   return args;
 }
 
-template <class S>
+template <class List, class S>
 Result<StageCall> ReadStage(const StageArguments& in) {
   const Result<typename S::Args> args = S::Read(in);
   if (!args.ok()) return args.error();
   StageCall call;
-  call.stage = AllStages::IndexOf<S>();
+  call.stage = List::template IndexOf<S>();
   std::memcpy(call.args, &*args, sizeof *args);
   return call;
 }
@@ -33,9 +34,17 @@ std::shared_ptr<const FrameCoder> CoderOf([[maybe_unused]] const StageCall& call
 }
 
 template <class S>
-StageEntry EntryOf() {
-  return {S::kInfo, S::kRole, ReadStage<S>, [](const StageCall& call) { return S::Print(ArgsOf<S>(call)); },
-          CoderOf<S>};
+bool DemotesOf([[maybe_unused]] const StageCall& call) {
+  if constexpr (S::kRole == StageRole::kScorer) return ArgsOf<S>(call).demote != 0;
+  return false;
+}
+
+template <class List>
+void Append(std::vector<StageEntry>& entries) {
+  List::ForEach([&]<class S>() {
+    entries.push_back({S::kInfo, S::kRole, ReadStage<List, S>,
+                       [](const StageCall& call) { return S::Print(ArgsOf<S>(call)); }, CoderOf<S>, DemotesOf<S>});
+  });
 }
 
 }  // namespace
@@ -43,7 +52,8 @@ StageEntry EntryOf() {
 std::span<const StageEntry> StageTable() {
   static const std::vector<StageEntry> table = [] {
     std::vector<StageEntry> entries;
-    AllStages::ForEach([&]<class S>() { entries.push_back(EntryOf<S>()); });
+    Append<SelectStages>(entries);
+    Append<AllStages>(entries);
     return entries;
   }();
   return table;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The stages of list.h as the parser of specs sees them.
+// The stages of list.h and select_list.h as the parser of specs sees them.
 #pragma once
 
 #include <memory>
@@ -16,9 +16,10 @@ struct StageEntry {
   Result<StageCall> (*read)(const StageArguments& in);
   std::string (*print)(const StageCall& call);
   std::shared_ptr<const FrameCoder> (*coder)(const StageCall& call);  ///< of kCoder; else null
+  bool (*demotes)(const StageCall& call);                             ///< of kScorer: it has the action demote
 };
 
-/// In the order of list.h: the index is StageCall::stage.
+/// The stages of list.h and of select_list.h. StageCall::stage is the index in the list that has the stage.
 std::span<const StageEntry> StageTable();
 
 }  // namespace kvasir
