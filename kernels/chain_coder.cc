@@ -59,6 +59,16 @@ class ChainCoder final : public FrameCoder {
   }
   uint64_t MaxFrameBytes(const FrameShape& shape) const override { return LayOutChain(plan_, shape).max_bytes(); }
 
+  std::vector<FrameSection> Sections(const FrameShape& shape) const override {
+    std::vector<FrameSection> sections;
+    const ChainLayout layout = LayOutChain(plan_, shape);
+    ForEachStage(plan_, [&]<class S>(const typename S::Args& args) {
+      uint64_t bytes = layout.packed_max;
+      if constexpr (requires { S::SectionBytes(args, shape); }) bytes = S::SectionBytes(args, shape);
+      if (bytes > 0) sections.push_back({std::string(S::kInfo.letter) + ":" + std::string(S::kInfo.name), bytes});
+    });
+    return sections;
+  }
   uint32_t planes() const override {
     return LayOutChain(plan_, {1, 1, 1, ElementType::kBfloat16}).upper_max > 0 ? 2 : 1;
   }

@@ -20,6 +20,10 @@ class TwoCoderCodec final : public Codec {
   const FrameCoder& coder(KvTensor tensor) const override {
     return tensor == KvTensor::kKey ? *compiled_.key : *compiled_.value;
   }
+  std::span<const StageUse> stages() const override { return compiled_.stages; }
+  std::vector<FrameSection> Sections(KvTensor tensor, const FrameShape& shape) const override {
+    return coder(tensor).Sections(shape);
+  }
   const SelectionSpec* selection() const override {
     return compiled_.selection.selects() ? &compiled_.selection : nullptr;
   }

@@ -21,6 +21,7 @@ namespace kvasir {
 inline constexpr uint32_t kSpecBytesMax = 512;  ///< longest spec string, canonical or not
 
 class FrameCoder;  // kernels/frame_coder.h
+struct StageInfo;
 
 struct SelectionSpec;  // kernels/selection.h
 
@@ -58,6 +59,18 @@ struct StoredRows {
   std::vector<float> weights;    ///< [rows][2] as FrameInputs::row_weights; empty = all 1
 };
 
+/// One stage of a spec, as `kvasir codecs explain` tells it.
+struct StageUse {
+  std::string text;  ///< canonical, with its prefix
+  const StageInfo* info = nullptr;
+};
+
+/// What one frame is made of.
+struct FrameSection {
+  std::string name;    ///< the stage that writes it, or what it is
+  uint64_t bytes = 0;  ///< at most
+};
+
 /// Immutable after Parse; may be used by any number of threads at once.
 class Codec {
  public:
@@ -90,6 +103,10 @@ class Codec {
                               Destination destination = Destination::kCache) const = 0;
   /// kInvalidArgument names the first input that a stage of this codec needs and `inputs` lacks: ask before encoding.
   virtual Result<bool> CheckInputs(KvTensor tensor, const FrameInputs& inputs) const = 0;
+  /// The stages, as written.
+  virtual std::span<const StageUse> stages() const = 0;
+  /// What frames of such a shape are made of; the bytes sum to MaxFrameBytes.
+  virtual std::vector<FrameSection> Sections(KvTensor tensor, const FrameShape& shape) const = 0;
   /// What the spec says about tokens; null when all are kept.
   virtual const SelectionSpec* selection() const = 0;
   /// True when frames may lack tokens: they are read by Rows and DecodeRows, Decode refuses them.

@@ -35,6 +35,9 @@ class FrameCoder {
   virtual Result<bool> CheckInputs(const FrameInputs&) const { return true; }
   virtual uint64_t MaxFrameBytes(const FrameShape& shape) const = 0;
   /// See Codec.
+  virtual std::vector<FrameSection> Sections(const FrameShape& shape) const {
+    return {{"elements", MaxFrameBytes(shape)}};
+  }
   virtual uint32_t planes() const { return 1; }
   virtual uint64_t PlaneEnd(const FrameShape& shape, uint32_t) const { return MaxFrameBytes(shape); }
   /// Returns the bytes written, at most MaxFrameBytes.

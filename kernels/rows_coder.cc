@@ -2,6 +2,7 @@
 // Frames with row classes, written and read.
 #include "kernels/rows_coder.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/number_formats.h"
@@ -61,11 +62,24 @@ Result<bool> RowsCoder::CheckInputs(const FrameInputs& inputs) const {
 }
 
 uint64_t RowsCoder::MaxFrameBytes(const FrameShape& shape) const {
+  uint64_t bytes = 0;
+  for (const FrameSection& section : Sections(shape)) bytes += section.bytes;
+  return bytes;
+}
+
+std::vector<FrameSection> RowsCoder::Sections(const FrameShape& shape) const {
   const FrameShape head = RowsOf(shape, shape.tokens);
-  uint64_t of_head = options_.kept->MaxFrameBytes(head) + exact_->MaxFrameBytes(head);
-  if (options_.demoted != nullptr) of_head += options_.demoted->MaxFrameBytes(head);
-  const uint64_t weights = options_.selects ? uint64_t{shape.heads} * shape.tokens * 2 * sizeof(float) : 0;
-  return 1 + MapBytes(shape) + LengthsBytes(shape) + weights + shape.heads * of_head;
+  std::vector<FrameSection> sections = {{"class map and lengths", 1 + MapBytes(shape) + LengthsBytes(shape)}};
+  if (options_.selects) sections.push_back({"weights", uint64_t{shape.heads} * shape.tokens * 2 * sizeof(float)});
+  // Rows that are exact for another reason than being sinks are told by a selection, and may be all.
+  const uint32_t exact = options_.selects || options_.sink_tokens > shape.tokens ? shape.tokens : options_.sink_tokens;
+  sections.push_back({"exact rows", shape.heads * exact_->MaxFrameBytes(RowsOf(shape, exact))});
+  sections.push_back(
+      {"kept rows", std::max(options_.kept->MaxFrameBytes(shape), shape.heads * options_.kept->MaxFrameBytes(head))});
+  if (options_.demoted != nullptr) {
+    sections.push_back({"demoted rows", shape.heads * options_.demoted->MaxFrameBytes(head)});
+  }
+  return sections;
 }
 
 uint64_t RowsCoder::Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,

@@ -29,6 +29,7 @@ class RowsCoder final : public FrameCoder {
   Result<bool> Check(const FrameShape& shape) const override;
   Result<bool> CheckInputs(const FrameInputs& inputs) const override;
   uint64_t MaxFrameBytes(const FrameShape& shape) const override;
+  std::vector<FrameSection> Sections(const FrameShape& shape) const override;
   uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
                   Destination destination, const FrameInputs& inputs) const override;
   /// kDataLoss for a frame that lacks rows.

@@ -232,8 +232,9 @@ Result<CompiledSpec> CompileSpec(std::string_view spec) {
     Result<bool> added =
         Selects(entry.role) ? AppendToSelection(item, entry, *call, c) : AppendToChains(item, entry, *call, c);
     if (!added.ok()) return added.error();
+    compiled.stages.push_back({PrintStage(item, entry, *call), &entry.info});
     if (!compiled.canonical.empty()) compiled.canonical += '|';
-    compiled.canonical += PrintStage(item, entry, *call);
+    compiled.canonical += compiled.stages.back().text;
   }
   const uint32_t end = static_cast<uint32_t>(spec.size());
   bool bits_implied = false;
@@ -248,7 +249,10 @@ Result<CompiledSpec> CompileSpec(std::string_view spec) {
   compiled.key = *key;
   compiled.value = *value;
   compiled.selection = c.selection;
-  if (bits_implied) compiled.canonical += "|P:bits";
+  if (bits_implied) {
+    compiled.canonical += "|P:bits";
+    compiled.stages.push_back({"P:bits", &BitsStage::kInfo});
+  }
   if (compiled.canonical.size() > kSpecBytesMax) {
     return SpecError(end, "a canonical form of " + std::to_string(compiled.canonical.size()) + " bytes",
                      "at most " + std::to_string(kSpecBytesMax));

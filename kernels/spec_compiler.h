@@ -16,6 +16,7 @@ struct CompiledSpec {
   std::string canonical;
   std::shared_ptr<const FrameCoder> key, value;  ///< one coder may serve both
   SelectionSpec selection;
+  std::vector<StageUse> stages;
 };
 
 /// kInvalidArgument names the position, what was met and what may stand there.

@@ -260,12 +260,13 @@ class CudaDevice final : public Device {
       for (uint32_t t = 0; t < layout.tensors(); ++t) {
         const KvTensor tensor = static_cast<KvTensor>(t);
         const DeviceCoder coder = job.codec->coder(tensor).device_coder();
+        const uint32_t index = FrameIndex(layout, job.part, layer, tensor);
         LaunchGather(ViewOf(*job.cache, job.part, layer, tensor, job.part.first_head, job.part.heads, slot.pages),
                      scratch.frame.dense, stream);
-        LaunchEncode(coder, ShapeOfFrame(layout, job.part, tensor), {}, scratch.frame, slot.state, stream);
+        LaunchEncode(coder, ShapeOfFrame(layout, job.part, tensor),
+                     job.inputs.empty() ? FrameInputs{} : job.inputs[index], scratch.frame, slot.state, stream);
         const uint8_t* frame = coder.kind == DeviceCoder::Kind::kRaw ? scratch.frame.dense : scratch.frame.frame;
-        LaunchPlace(frame, reinterpret_cast<uint8_t*>(job.area.data()), slot.entries,
-                    FrameIndex(layout, job.part, layer, tensor), slot.state, stream);
+        LaunchPlace(frame, reinterpret_cast<uint8_t*>(job.area.data()), slot.entries, index, slot.state, stream);
       }
     }
     return End(scratch, slot, Native(stream));

@@ -50,6 +50,11 @@ class IntCoder final : public FrameCoder {
   Result<bool> Check(const FrameShape&) const override { return true; }
   uint64_t MaxFrameBytes(const FrameShape& shape) const override { return LayOutIntFrame(spec_, shape).frame_bytes; }
 
+  std::vector<FrameSection> Sections(const FrameShape& shape) const override {
+    const IntFrame f = LayOutIntFrame(spec_, shape);
+    return {{"Q:int", f.codes_at}, {"P:bits", f.frame_bytes - f.codes_at}};
+  }
+
   uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
                   Destination destination, const FrameInputs&) const override {
     const IntFrame f = LayOutIntFrame(spec_, shape);

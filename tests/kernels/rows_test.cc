@@ -134,6 +134,18 @@ TEST(Rows, WeightsTravel) {
   EXPECT_EQ(stored->weights, (std::vector<float>{5.0f, 1.0f, 1.0f, 0.25f}));
 }
 
+TEST(Rows, SectionsSumToTheBound) {
+  const FrameShape shape{2, 32, 64};
+  for (const char* spec : {"raw", "int(4,chan,32)", "had|mean|out(0.1,chan)|int(4,tok)|lr(2)", "R:sink(4)|int(4,tok)",
+                           "hier(4+4,tok)|planes", "B:uni(0.5)|E:knorm(demote)|int(8,tok)|d:int(2,tok)"}) {
+    const auto codec = MustParse(spec);
+    uint64_t sum = 0;
+    for (const FrameSection& section : codec->Sections(KvTensor::kKey, shape)) sum += section.bytes;
+    EXPECT_EQ(sum, codec->MaxFrameBytes(KvTensor::kKey, shape)) << spec;
+    EXPECT_FALSE(codec->stages().empty());
+  }
+}
+
 TEST(Rows, InputsThatAreMissingAreNamedBeforeEncoding) {
   const struct {
     const char* spec;
