@@ -131,7 +131,7 @@ struct StageInfo {
   std::string_view name;     ///< "int"
   std::string_view usage;    ///< "int(bits,axis,group,sym|asym)"
   std::string_view meaning;  ///< one sentence, with the paper
-  std::string_view needs{};  ///< the FrameInputs it cannot do without, separated by ", "; empty = none
+  std::string_view needs{};  ///< the inputs it cannot do without (FrameInputs, SelectInputs), separated by ", "
 };
 /// Every stage of this build, in table order.
 std::span<const StageInfo> Stages();

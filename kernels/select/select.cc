@@ -99,6 +99,14 @@ Result<bool> MergeAll(const SelectionContext& context, std::span<const float> sc
 
 }  // namespace
 
+TokenAmount BudgetAmount(const SelectionSpec& spec) {
+  TokenAmount amount;
+  WithSelectStage(spec.budget, [&]<class S>(const typename S::Args& args) {
+    if constexpr (S::kRole == StageRole::kBudget) amount = args.amount;
+  });
+  return amount;
+}
+
 Result<Selection> Select(const SelectionSpec& spec, const KvLayout& layout, uint32_t tokens, const SelectInputs& inputs,
                          ChainRows& rows) {
   if (tokens == 0) return Error{ErrorCode::kInvalidArgument, "selection: the chain has no tokens"};

@@ -56,6 +56,9 @@ struct Selection {
   std::vector<uint32_t> counts;   ///< [layers][heads]: tokens kept or exempt
 };
 
+/// Tokens a head keeps, on the average of the heads. REQUIRES: spec.has_budget.
+TokenAmount BudgetAmount(const SelectionSpec& spec);
+
 /// Deterministic. kInvalidArgument names an input that a stage needs and `inputs` lacks, or one of the wrong size.
 Result<Selection> Select(const SelectionSpec& spec, const KvLayout& layout, uint32_t tokens, const SelectInputs& inputs,
                          ChainRows& rows);

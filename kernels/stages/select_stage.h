@@ -2,7 +2,8 @@
 // Stages that decide about tokens. Like the others one header with one struct, and one line in stages/select_list.h;
 // they work on the whole chain at once, on the CPU, in float32 with stated orders.
 //
-//   kBudget   Allocate(args, context, scores, counts)   how many tokens each head keeps, exempt ones included
+//   kBudget   Allocate(args, context, scores, counts)   how many tokens each head keeps, exempt ones included;
+//                                                     Args::amount is the average
 //   kScorer   Score(args, context, scores)              how much each token matters to each head; higher is kept
 //   kReshape  Reshape(args, context, scores)            changes scores: whole chunks, heads of a layer together
 //   kMerge    Merge(args, context, head)                what becomes of the tokens of one head that are not kept
