@@ -99,6 +99,20 @@ Result<bool> MergeAll(const SelectionContext& context, std::span<const float> sc
 
 }  // namespace
 
+Result<bool> NeedInput(std::string_view stage, std::string_view input, uint64_t floats, uint64_t expected) {
+  if (floats == 0) return MissingInput(stage, input);
+  if (floats == expected) return true;
+  return Error{ErrorCode::kInvalidArgument, std::string(stage) + ": the input " + std::string(input) + " has " +
+                                                std::to_string(floats) + " numbers, this chain needs " +
+                                                std::to_string(expected)};
+}
+
+Error WrongHeads(std::string_view stage, uint32_t query_heads, uint32_t kv_heads) {
+  return {ErrorCode::kInvalidArgument, std::string(stage) + ": the input query_heads is " +
+                                           std::to_string(query_heads) + ", a multiple of the " +
+                                           std::to_string(kv_heads) + " KV heads is needed"};
+}
+
 TokenAmount BudgetAmount(const SelectionSpec& spec) {
   TokenAmount amount;
   WithSelectStage(spec.budget, [&]<class S>(const typename S::Args& args) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stages that decide about tokens. Like the others one header with one struct, and one line in stages/select_list.h;
-// they work on the whole chain at once, on the CPU, in float32 with stated orders.
+// they work on the whole chain at once, on the CPU, in stated orders. What they choose is stored, never computed again
+// by a reader: exponentials may come from the library.
 //
 //   kBudget   Allocate(args, context, scores, counts)   how many tokens each head keeps, exempt ones included;
 //                                                     Args::amount is the average
@@ -13,6 +14,9 @@
 // Shapes are [layers][heads][tokens] unless said otherwise; heads are KV heads.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -49,5 +53,23 @@ struct MergeHead {
   std::span<float> values;        ///< [tokens][value_dim]
   std::span<float> weights;       ///< [tokens][2], all 1 at first
 };
+
+/// An input of `floats` numbers that `stage` cannot do without: refused by name where it was not brought, or is not of
+/// `expected` numbers.
+Result<bool> NeedInput(std::string_view stage, std::string_view input, uint64_t floats, uint64_t expected);
+
+/// The query heads of the model do not fall to its KV heads.
+Error WrongHeads(std::string_view stage, uint32_t query_heads, uint32_t kv_heads);
+
+/// The score of tokens that a scorer keeps before all others.
+inline constexpr float kKeepFirst = std::numeric_limits<float>::infinity();
+
+/// x_t := exp(x_t - max) / sum, the sum in ascending order.
+inline void Softmax(std::span<double> x) {
+  const double greatest = *std::max_element(x.begin(), x.end());
+  double sum = 0;
+  for (double& v : x) sum += v = std::exp(v - greatest);
+  for (double& v : x) v /= sum;
+}
 
 }  // namespace kvasir
