@@ -37,7 +37,7 @@ class Numbers {
 
 /// The classes of [heads][tokens] of a chain in which every head keeps what the budget says, the earliest ones first.
 std::vector<RowClass> ClassesOf(const SelectionSpec& spec, uint32_t tokens) {
-  const uint32_t count = BudgetAmount(spec).Of(tokens);
+  const uint32_t count = BudgetTokens(spec, tokens);
   const RowClass others = spec.demote ? RowClass::kDemoted : RowClass::kDropped;
   std::vector<RowClass> head(tokens, others);
   uint32_t kept = 0;

@@ -113,12 +113,43 @@ Error WrongHeads(std::string_view stage, uint32_t query_heads, uint32_t kv_heads
                                            std::to_string(kv_heads) + " KV heads is needed"};
 }
 
-TokenAmount BudgetAmount(const SelectionSpec& spec) {
-  TokenAmount amount;
+std::vector<uint32_t> ShareOut(std::span<const double> wanted, uint64_t total, uint32_t most) {
+  std::vector<uint32_t> counts;
+  std::vector<double> remainders;
+  uint64_t given = 0;
+  for (const double want : wanted) {
+    const double fit = std::clamp(want, 0.0, static_cast<double>(most));
+    counts.push_back(static_cast<uint32_t>(fit));
+    remainders.push_back(fit - counts.back());
+    given += counts.back();
+  }
+  std::vector<size_t> order(wanted.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t i, size_t j) { return remainders[i] > remainders[j]; });
+  for (bool room = true; room && given < total;) {
+    room = false;
+    for (const size_t i : order) {
+      if (given == total || counts[i] == most) continue;
+      ++counts[i];
+      ++given;
+      room = true;
+    }
+  }
+  return counts;
+}
+
+uint32_t BudgetTokens(const SelectionSpec& spec, uint32_t tokens) {
+  const uint64_t ends = uint64_t{spec.sink_tokens} + spec.window_tokens;
+  const uint32_t exempt = static_cast<uint32_t>(std::min<uint64_t>(ends, tokens));
+  uint32_t mean = 0;
   WithSelectStage(spec.budget, [&]<class S>(const typename S::Args& args) {
-    if constexpr (S::kRole == StageRole::kBudget) amount = args.amount;
+    if constexpr (requires { S::MeanTokens(args, tokens, exempt); }) {
+      mean = static_cast<uint32_t>(std::lround(S::MeanTokens(args, tokens, exempt)));
+    } else if constexpr (S::kRole == StageRole::kBudget) {
+      mean = args.amount.Of(tokens);
+    }
   });
-  return amount;
+  return std::clamp(mean, exempt, tokens);
 }
 
 Result<Selection> Select(const SelectionSpec& spec, const KvLayout& layout, uint32_t tokens, const SelectInputs& inputs,

@@ -56,8 +56,8 @@ struct Selection {
   std::vector<uint32_t> counts;   ///< [layers][heads]: tokens kept or exempt
 };
 
-/// Tokens a head keeps, on the average of the heads. REQUIRES: spec.has_budget.
-TokenAmount BudgetAmount(const SelectionSpec& spec);
+/// Tokens of a chain that a head keeps, exempt ones included, on the average of the heads. REQUIRES: spec.has_budget.
+uint32_t BudgetTokens(const SelectionSpec& spec, uint32_t tokens);
 
 /// Deterministic. kInvalidArgument names an input that a stage needs and `inputs` lacks, or one of the wrong size.
 Result<Selection> Select(const SelectionSpec& spec, const KvLayout& layout, uint32_t tokens, const SelectInputs& inputs,

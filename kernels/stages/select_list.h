@@ -2,6 +2,11 @@
 // The table of selecting stages. A new stage: its header, and its line here.
 #pragma once
 
+#include "kernels/stages/b_ada.h"
+#include "kernels/stages/b_class.h"
+#include "kernels/stages/b_cos3.h"
+#include "kernels/stages/b_head.h"
+#include "kernels/stages/b_pyr.h"
 #include "kernels/stages/b_uni.h"
 #include "kernels/stages/e_acc.h"
 #include "kernels/stages/e_accf.h"
@@ -22,6 +27,11 @@ namespace kvasir {
 /// In the order of `kvasir codecs`: budgets, scorers, what reshapes scores, mergers, what is exempt, extents.
 using SelectStages = StageList<  //
     UniformBudget,               //
+    AdaptiveBudget,              //
+    ClassBudget,                 //
+    CosineBudget,                //
+    HeadBudget,                  //
+    PyramidBudget,               //
     AttentionScorer,             //
     ForgettingScorer,            //
     NormalisedScorer,            //

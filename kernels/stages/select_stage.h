@@ -4,7 +4,7 @@
 // by a reader: exponentials may come from the library.
 //
 //   kBudget   Allocate(args, context, scores, counts)   how many tokens each head keeps, exempt ones included;
-//                                                     Args::amount is the average
+//                                                     Args::amount is the average, or MeanTokens(args, tokens, exempt)
 //   kScorer   Score(args, context, scores)              how much each token matters to each head; higher is kept
 //   kReshape  Reshape(args, context, scores)            changes scores: whole chunks, heads of a layer together
 //   kMerge    Merge(args, context, head)                what becomes of the tokens of one head that are not kept
@@ -38,11 +38,20 @@ struct SelectionContext {
   bool Exempt(uint32_t token) const {
     return token < spec.sink_tokens || uint64_t{token} + spec.window_tokens >= tokens;
   }
+  /// What a budget leaves beside the exempt tokens.
+  uint32_t BesideExempt(const TokenAmount& amount) const {
+    const uint32_t all = amount.Of(tokens), exempt = ExemptTokens();
+    return all > exempt ? all - exempt : 0;
+  }
   uint32_t ExemptTokens() const {
     const uint64_t ends = uint64_t{spec.sink_tokens} + spec.window_tokens;
     return ends < tokens ? static_cast<uint32_t>(ends) : tokens;
   }
 };
+
+/// Whole numbers of at most `most` near `wanted`, summing to `total` where that many fit: rounded down, then one more
+/// for the greatest remainders, of equal ones the earlier. What is above `most` goes to the others, one each by turns.
+std::vector<uint32_t> ShareOut(std::span<const double> wanted, uint64_t total, uint32_t most);
 
 /// One head on its way through a merge: rows of floats, changed in place.
 struct MergeHead {

@@ -36,8 +36,8 @@ class MemoryRows final : public ChainRows {
   void Store(uint32_t, uint32_t, KvTensor, std::span<const float>) override { FAIL() << "nothing is merged"; }
 
  private:
-  const KvLayout layout_;
-  const uint64_t tokens_;
+  KvLayout layout_;
+  uint64_t tokens_;
   std::vector<float> rows_[2];
 };
 
