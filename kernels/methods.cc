@@ -65,6 +65,8 @@ constexpr Method kMethods[] = {
      "QuantSpec: Self-Speculative Decoding with Hierarchical Quantized KV Cache", "2502.10424"},
     {"quarot4", 0, "had|int(4,tok,128)",
      "QuaRot: Outlier-Free 4-Bit Inference in Rotated LLMs", "2404.00456"},
+    {"razor-attention", 3, "B:class(0.15)|E:late|M:comp|R:sink(4)|R:win(4000)|raw",
+     "RazorAttention: Efficient KV Cache Compression Through Retrieval Heads", "2407.15891"},
     {"sageattention2", 6, "k:mean|k:int(4,tok,64)|v:fp8(e4m3,row)",
      "SageAttention2: Efficient Attention with Thorough Outlier Smoothing and Per-thread INT4 Quantization",
      "2411.10958"},

@@ -200,6 +200,9 @@ Result<bool> CheckSelection(const Compilation& c, uint32_t end) {
     return SpecError(end, "the end", "a scorer such as |E:knorm, the budget asks for one");
   if (!s.has_budget && s.score_count > 0)
     return SpecError(end, "the end", "a budget such as |B:uni(0.25), the scorer asks for one");
+  if (s.demote && s.has_merge)
+    return SpecError(end, "the end",
+                     "a scorer that drops, such as E:knorm(drop), before a merge: nothing is left to merge");
   if (s.demote && !c.any_demoted)
     return SpecError(end, "the end", "|d:int(2,tok) or the like, demoted tokens have no stage");
   if (!s.demote && c.any_demoted)

@@ -2,6 +2,7 @@
 // Makes the report on a spec: one chain is encoded with it and the bytes are counted.
 #include "deploy/kvasir/codec_report.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -63,9 +64,13 @@ double ChainBits(const Codec& codec, KvTensor tensor) {
   std::vector<std::byte> dense(shape.bytes()), out(codec.MaxFrameBytes(tensor, shape)), scratch;
   const std::vector<float> query_peak(uint64_t{shape.heads} * shape.dim, 3.0f);
   const std::vector<float> query_norm(shape.heads, std::sqrt(static_cast<float>(shape.dim)));
+  const std::vector<float> weights(2 * rows, 1.0f);
   const std::vector<float> attention_peak(rows, 1.0f / static_cast<float>(shape.tokens));
   std::vector<RowClass> chain, block(rows);
   if (codec.selection() != nullptr) chain = ClassesOf(*codec.selection(), tokens);
+  // A merge gives its rows weights, where there is something to merge.
+  const bool merges =
+      std::find(chain.begin(), chain.end(), RowClass::kDropped) != chain.end() && codec.selection()->has_merge;
   Numbers numbers;
   uint64_t bytes = 0;
   for (uint32_t first = 0; first < tokens; first += shape.tokens) {
@@ -76,6 +81,7 @@ double ChainBits(const Codec& codec, KvTensor tensor) {
     if (!chain.empty()) {
       for (uint64_t row = 0; row < rows; ++row) block[row] = chain[first + row % shape.tokens];
       inputs.row_classes = block.data();
+      if (merges) inputs.row_weights = weights.data();
     }
     bytes += codec.Encode(tensor, shape, dense, out, scratch, Destination::kCache, inputs);
   }

@@ -94,6 +94,13 @@ Result<bool> MergeAll(const SelectionContext& context, std::span<const float> sc
   }
   const bool weighted = std::any_of(selection.weights.begin(), selection.weights.end(), [](float w) { return w != 1; });
   if (!weighted) selection.weights.clear();
+  // A merge may keep a token more than the budget.
+  for (uint64_t i = 0; i < context.heads(); ++i) {
+    const auto first = selection.classes.begin() + static_cast<ptrdiff_t>(i * tokens);
+    selection.counts[i] =
+        static_cast<uint32_t>(std::count_if(first, first + static_cast<ptrdiff_t>(tokens),
+                                            [](RowClass c) { return c == RowClass::kKept || c == RowClass::kExact; }));
+  }
   return done;
 }
 

@@ -18,6 +18,7 @@
 #include "kernels/stages/e_late.h"
 #include "kernels/stages/e_vnorm.h"
 #include "kernels/stages/e_win.h"
+#include "kernels/stages/m_comp.h"
 #include "kernels/stages/r_ends.h"
 #include "kernels/stages/stage_list.h"
 #include "kernels/stages/x_ext.h"
@@ -42,6 +43,7 @@ using SelectStages = StageList<  //
     WindowScorer,                //
     ChunkScores,                 //
     ValueNormScores,             //
+    CompensationMerge,           //
     SinkTokens,                  //
     WindowTokens,                //
     HeadExtents>;
