@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 #include "kernels/select/select.h"
 #include "tests/kernels/frames.h"
+#include "tests/kernels/select_chain.h"
 
 namespace kvasir {
 namespace {
@@ -102,6 +103,49 @@ TEST(Methods, GiveTheirFramesBack) {
       EXPECT_LT(Error(shape, expected, back), 0.55) << method.name;
     }
   }
+}
+
+/// From scores to stored rows: what Select chose over the chain is what the blocks hold, block by block.
+TEST(Methods, BlocksHoldWhatWasChosenOverTheChain) {
+  auto rng = testing::Rng(76);
+  const KvLayout layout{2, 2, 64, 64, ElementType::kBfloat16};
+  constexpr uint32_t kBlock = 128, kTokens = 4 * kBlock;
+  const FrameShape shape{2, kBlock, 64};
+  uint32_t selecting = 0;
+  for (const Method& method : Methods()) {
+    const auto codec = MustParse(std::string(method.spec));
+    if (codec->selection() == nullptr) continue;
+    ++selecting;
+    testing::SelectFixture f(kTokens, rng, layout, 32);
+    if (method.name == "a2sf") f.inputs.attention_decay = 0.95f;
+    const auto selection = Select(*codec->selection(), layout, kTokens, f.inputs, f.rows);
+    ASSERT_TRUE(selection.ok()) << method.name << ": " << selection.error().message;
+    std::vector<uint32_t> stored_of(f.heads());
+    for (uint32_t layer = 0; layer < layout.layers; ++layer) {
+      for (uint32_t first = 0; first < kTokens; first += kBlock) {
+        Brought brought(shape, *codec, rng);
+        for (uint32_t row = 0; row < 2 * kBlock; ++row) {
+          brought.classes[row] = selection->classes[(layer * 2 + row / kBlock) * kTokens + first + row % kBlock];
+        }
+        brought.inputs.first_token = first;
+        std::vector<std::byte> frame(codec->MaxFrameBytes(KvTensor::kKey, shape)), scratch;
+        frame.resize(codec->Encode(KvTensor::kKey, shape, testing::MakeFrame(shape, Fill::kGaussian, rng), frame,
+                                   scratch, Destination::kCache, brought.inputs));
+        const auto stored = codec->Rows(KvTensor::kKey, shape, frame);
+        ASSERT_TRUE(stored.ok()) << method.name << ": " << stored.error().message;
+        std::vector<uint32_t> slots;
+        for (uint32_t row = 0; row < 2 * kBlock; ++row) {
+          if (brought.classes[row] != RowClass::kDropped) slots.push_back(row % kBlock);
+        }
+        EXPECT_EQ(stored->slots, slots) << method.name;
+        for (uint32_t head = 0; head < 2; ++head) stored_of[layer * 2 + head] += stored->counts[head];
+      }
+    }
+    if (codec->drops()) {
+      EXPECT_EQ(stored_of, selection->counts) << method.name;
+    }
+  }
+  EXPECT_GE(selecting, 18u);
 }
 
 }  // namespace

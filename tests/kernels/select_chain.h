@@ -43,15 +43,17 @@ class MemoryRows final : public ChainRows {
   std::vector<float> rows_[2];
 };
 
-/// A chain of 3 layers, 2 KV heads and 4 query heads, with everything brought.
+/// A chain of 2 KV heads and 4 query heads in each layer, with everything brought.
 struct SelectFixture {
-  KvLayout layout{3, 2, 8, 6, ElementType::kBfloat16};
+  KvLayout layout;
   uint32_t tokens;
   MemoryRows rows;
   std::vector<float> sums, queries, mean, covariance, external, cosine, head_scores;
   SelectInputs inputs;
 
-  SelectFixture(uint32_t n, std::mt19937_64& rng) : tokens(n), rows(layout, n, rng) {
+  SelectFixture(uint32_t n, std::mt19937_64& rng, KvLayout of = {3, 2, 8, 6, ElementType::kBfloat16},
+                uint32_t window = 12)
+      : layout(of), tokens(n), rows(of, n, rng) {
     std::normal_distribution<float> normal(0.0f, 1.0f);
     const auto drawn = [&](uint64_t count) {
       std::vector<float> x(count);
@@ -61,7 +63,7 @@ struct SelectFixture {
     const uint64_t heads = layout.layers * layout.kv_heads, query_heads = heads * 2, dim = layout.key_dim;
     sums = drawn(heads * n);
     for (float& v : sums) v *= v;
-    queries = drawn(query_heads * 12 * dim);
+    queries = drawn(query_heads * window * dim);
     mean = drawn(query_heads * dim);
     external = drawn(heads * n);
     cosine = drawn(layout.layers);
@@ -79,7 +81,7 @@ struct SelectFixture {
     inputs.attention_sums = sums;
     inputs.window_queries = queries;
     inputs.query_heads = 4;
-    inputs.window = 12;
+    inputs.window = window;
     inputs.query_mean = mean;
     inputs.query_covariance = covariance;
     inputs.external_scores = external;
