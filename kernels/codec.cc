@@ -1,29 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-// Codec: reads a spec into a chain of stages for each tensor, prints the canonical form, and guards the two coders.
+// Codec: the two coders of a compiled spec, and the guards around them.
 #include "kernels/codec.h"
 
+#include <algorithm>
+
+#include "kernels/frame_coder.h"
 #include "kernels/frame_directory.h"
 #include "kernels/portable.h"
-#include "kernels/spec.h"
-#include "kernels/stages/stage.h"
+#include "kernels/spec_compiler.h"
 
 namespace kvasir {
 namespace {
 
-/// The chain of one tensor while a spec is compiled.
-struct Chain {
-  std::shared_ptr<const FrameCoder> coder;
-  bool packed = false;
-};
-
 class TwoCoderCodec final : public Codec {
  public:
-  TwoCoderCodec(std::string spec, std::shared_ptr<const FrameCoder> key, std::shared_ptr<const FrameCoder> value)
-      : spec_(std::move(spec)), key_(std::move(key)), value_(std::move(value)) {}
+  explicit TwoCoderCodec(CompiledSpec compiled) : compiled_(std::move(compiled)) {}
 
-  const std::string& spec() const override { return spec_; }
-  const FrameCoder& coder(KvTensor tensor) const override { return tensor == KvTensor::kKey ? *key_ : *value_; }
-  bool lossless() const override { return key_->lossless() && value_->lossless(); }
+  const std::string& spec() const override { return compiled_.canonical; }
+  const FrameCoder& coder(KvTensor tensor) const override {
+    return tensor == KvTensor::kKey ? *compiled_.key : *compiled_.value;
+  }
+  std::span<const StageUse> stages() const override { return compiled_.stages; }
+  std::vector<FrameSection> Sections(KvTensor tensor, const FrameShape& shape) const override {
+    return coder(tensor).Sections(shape);
+  }
+  const SelectionSpec* selection() const override {
+    return compiled_.selection.selects() ? &compiled_.selection : nullptr;
+  }
+  bool drops() const override { return compiled_.selection.selects() && !compiled_.selection.demote; }
+  Result<bool> CheckInputs(KvTensor tensor, const FrameInputs& inputs) const override {
+    return coder(tensor).CheckInputs(inputs);
+  }
+  bool lossless() const override { return compiled_.key->lossless() && compiled_.value->lossless(); }
+  uint32_t planes() const override { return std::max(compiled_.key->planes(), compiled_.value->planes()); }
+
+  uint64_t PlaneEnd(KvTensor tensor, const FrameShape& shape, uint32_t plane) const override {
+    const FrameCoder& of = coder(tensor);
+    return of.PlaneEnd(shape, std::min(plane, of.planes() - 1));
+  }
 
   Result<bool> Check(KvTensor tensor, const FrameShape& shape) const override {
     if (ElementBytes(shape.element) == 0) {
@@ -52,12 +66,12 @@ class TwoCoderCodec final : public Codec {
   }
 
   uint64_t Encode(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> dense, std::span<std::byte> out,
-                  std::vector<std::byte>& scratch, Destination destination) const override {
+                  std::vector<std::byte>& scratch, Destination destination, const FrameInputs& inputs) const override {
     KERNELS_CHECK(dense.size() == shape.bytes());
     const uint64_t max = MaxFrameBytes(tensor, shape);
     KERNELS_CHECK(out.size() >= max);
     const uint64_t written = coder(tensor).Encode(shape, reinterpret_cast<const uint8_t*>(dense.data()),
-                                                  reinterpret_cast<uint8_t*>(out.data()), scratch, destination);
+                                                  reinterpret_cast<uint8_t*>(out.data()), scratch, destination, inputs);
     KERNELS_CHECK(written <= max);
     return written;
   }
@@ -66,75 +80,37 @@ class TwoCoderCodec final : public Codec {
                       std::span<std::byte> dense, std::vector<std::byte>& scratch,
                       Destination destination) const override {
     KERNELS_CHECK(dense.size() == shape.bytes());
+    if (drops()) {
+      return Error{ErrorCode::kInvalidArgument,
+                   "a view that drops tokens has no dense form: fetch it into head extents, or fetch the full view"};
+    }
     return coder(tensor).Decode(shape, {reinterpret_cast<const uint8_t*>(frame.data()), frame.size()},
                                 reinterpret_cast<uint8_t*>(dense.data()), scratch, destination);
   }
 
- private:
-  const std::string spec_;
-  const std::shared_ptr<const FrameCoder> key_, value_;  // shared: one coder may serve both tensors
-};
-
-/// Adds one stage to the chain of each tensor it names. `chains` is {K, V}.
-Result<bool> Append(const SpecStage& parsed, const Stage& stage, const StageInstance& instance, Chain (&chains)[2]) {
-  bool used = false;
-  for (int tensor = 0; tensor < 2; ++tensor) {
-    if ((parsed.tensors & (1u << tensor)) == 0) continue;
-    Chain& chain = chains[tensor];
-    if (stage.role == StageRole::kPacker) {
-      if (chain.coder == nullptr || chain.packed) continue;
-      chain.packed = used = true;
-      continue;
-    }
-    if (chain.coder != nullptr) {
-      return SpecError(parsed.position, parsed.name,
-                       std::string("nothing more for ") + (tensor == 0 ? "k" : "v") + ", it has its coder already");
-    }
-    chain.coder = instance.coder;
-    chain.packed = stage.role == StageRole::kCoder;
-    used = true;
+  Result<StoredRows> Rows(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> frame) const override {
+    return coder(tensor).Rows(shape, {reinterpret_cast<const uint8_t*>(frame.data()), frame.size()});
   }
-  if (!used) return SpecError(parsed.position, parsed.name, "a quantiser such as int(8,tok) before a packer");
-  return true;
-}
 
-std::string Print(const SpecStage& parsed, const Stage& stage, const StageInstance& instance) {
-  std::string text = parsed.tensors == kSpecKey ? "k:" : parsed.tensors == kSpecValue ? "v:" : "";
-  text.append(stage.info.letter).append(":").append(stage.info.name);
-  if (!instance.canonical_arguments.empty()) text.append("(").append(instance.canonical_arguments).append(")");
-  return text;
-}
+  Result<bool> DecodeRows(KvTensor tensor, const FrameShape& shape, std::span<const std::byte> frame,
+                          std::span<std::byte> rows, std::vector<std::byte>& scratch) const override {
+    const Result<StoredRows> stored = Rows(tensor, shape, frame);
+    if (!stored.ok()) return stored.error();
+    KERNELS_CHECK(rows.size() == stored->slots.size() * shape.dim * ElementBytes(shape.element));
+    return coder(tensor).DecodeRows(shape, {reinterpret_cast<const uint8_t*>(frame.data()), frame.size()},
+                                    reinterpret_cast<uint8_t*>(rows.data()), scratch);
+  }
+
+ private:
+  const CompiledSpec compiled_;
+};
 
 }  // namespace
 
 Result<std::shared_ptr<const Codec>> Codec::Parse(std::string_view spec) {
-  const Result<std::vector<SpecStage>> parsed = ParseSpec(spec);
-  if (!parsed.ok()) return parsed.error();
-  Chain chains[2];
-  std::string canonical;
-  for (const SpecStage& item : *parsed) {
-    const Result<const Stage*> stage = FindStage(item);
-    if (!stage.ok()) return stage.error();
-    const Result<StageInstance> instance = (*stage)->make(item.arguments, item.position);
-    if (!instance.ok()) return instance.error();
-    if (Result<bool> added = Append(item, **stage, *instance, chains); !added.ok()) return added.error();
-    if (!canonical.empty()) canonical += '|';
-    canonical += Print(item, **stage, *instance);
-  }
-  const uint32_t end = static_cast<uint32_t>(spec.size());
-  for (int tensor = 0; tensor < 2; ++tensor) {
-    if (chains[tensor].coder == nullptr) {
-      return SpecError(end, "the end",
-                       tensor == 0 ? "|k: and a stage, keys have none" : "|v: and a stage, values have none");
-    }
-  }
-  if (!chains[0].packed || !chains[1].packed) canonical += "|P:bits";
-  if (canonical.size() > kSpecBytesMax) {
-    return SpecError(end, "a canonical form of " + std::to_string(canonical.size()) + " bytes",
-                     "at most " + std::to_string(kSpecBytesMax));
-  }
-  return std::shared_ptr<const Codec>(
-      std::make_shared<TwoCoderCodec>(std::move(canonical), chains[0].coder, chains[1].coder));
+  Result<CompiledSpec> compiled = CompileSpec(spec);
+  if (!compiled.ok()) return compiled.error();
+  return std::shared_ptr<const Codec>(std::make_shared<TwoCoderCodec>(std::move(*compiled)));
 }
 
 uint64_t MaxFrameAreaBytes(const Codec& codec, const KvLayout& layout, const PartGeometry& part) {

@@ -43,11 +43,15 @@ JobStatus RunOnCpu(const PackJob& job, CpuScratch& scratch) {
     const std::span<std::byte> dense = Sized(scratch.dense, shape.bytes());
     GatherPages({job.cache, job.pages, layer, tensor, part.first_head, part.heads, part.first_token, part.tokens},
                 dense.data());
-    const uint64_t length = job.codec->Encode(tensor, shape, dense, job.area.subspan(offset), scratch.codec);
+    const uint32_t index = FrameIndex(layout, part, layer, tensor);
+    FrameInputs inputs = job.inputs.empty() ? FrameInputs{} : job.inputs[index];
+    inputs.first_token = part.first_token;
+    const uint64_t length =
+        job.codec->Encode(tensor, shape, dense, job.area.subspan(offset), scratch.codec, Destination::kCache, inputs);
     const uint64_t end = AlignFrame(offset + length);
     std::memset(job.area.data() + offset + length, 0, end - offset - length);
-    job.result->directory[FrameIndex(layout, part, layer, tensor)] = {
-        static_cast<uint32_t>(offset), static_cast<uint32_t>(length), Crc32c(job.area.subspan(offset, length)), 0};
+    job.result->directory[index] = {static_cast<uint32_t>(offset), static_cast<uint32_t>(length),
+                                    Crc32c(job.area.subspan(offset, length)), 0};
     offset = end;
     return Result<bool>(true);
   });

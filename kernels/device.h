@@ -44,9 +44,10 @@ struct PackResult {
 struct PackJob {
   std::shared_ptr<const Codec> codec;
   const PagedCache* cache = nullptr;
-  PageTable pages;            ///< of the whole sequence; first_token / page_tokens indexes it
-  PartGeometry part;          ///< first_token and tokens are multiples of page_tokens
-  std::span<std::byte> area;  ///< frame area in the slot, >= MaxFrameAreaBytes
+  PageTable pages;                      ///< of the whole sequence; first_token / page_tokens indexes it
+  PartGeometry part;                    ///< first_token and tokens are multiples of page_tokens
+  std::span<std::byte> area;            ///< frame area in the slot, >= MaxFrameAreaBytes
+  std::span<const FrameInputs> inputs;  ///< of each frame in directory order; empty = nothing was brought
   PackResult* result = nullptr;
 };
 

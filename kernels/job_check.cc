@@ -55,6 +55,18 @@ Result<bool> CheckCodec(const Codec& codec, const KvLayout& layout, const PartGe
   return true;
 }
 
+/// Every frame has what its stages need.
+Result<bool> CheckInputs(const PackJob& job, const KvLayout& layout) {
+  const uint32_t frames = FrameCount(layout, job.part);
+  if (!job.inputs.empty() && job.inputs.size() != frames) return Invalid("inputs must be empty or one a frame");
+  for (uint32_t i = 0; i < (job.inputs.empty() ? layout.tensors() : frames); ++i) {
+    const KvTensor tensor = static_cast<KvTensor>(i % layout.tensors());
+    Result<bool> checked = job.codec->CheckInputs(tensor, job.inputs.empty() ? FrameInputs{} : job.inputs[i]);
+    if (!checked.ok()) return checked;
+  }
+  return true;
+}
+
 /// The frames asked for lie in the bytes that were brought.
 Result<bool> CheckFrames(const UnpackJob& job) {
   const KvLayout& layout = job.cache->layout;
@@ -86,6 +98,7 @@ Result<bool> CheckJob(const PackJob& job) {
   if (Result<bool> r = CheckCache(*job.cache, part.first_layer, part.layers, part.first_head, part.heads); !r.ok())
     return r;
   if (Result<bool> r = CheckCodec(*job.codec, job.cache->layout, part); !r.ok()) return r;
+  if (Result<bool> r = CheckInputs(job, job.cache->layout); !r.ok()) return r;
   if (job.result->directory.size() != FrameCount(job.cache->layout, part)) {
     return Invalid("result.directory must be sized FrameCount()");
   }

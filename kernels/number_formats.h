@@ -97,6 +97,11 @@ KVASIR_HD inline uint8_t FloatToFloat8E4M3(float value) { return static_cast<uin
 KVASIR_HD inline float Float8E5M2ToFloat(uint8_t code) { return detail::E5M2::ToFloat(code); }
 KVASIR_HD inline uint8_t FloatToFloat8E5M2(float value) { return static_cast<uint8_t>(detail::E5M2::FromFloat(value)); }
 
+/// Rounded to the nearest fp16; beyond the largest finite one that one is taken.
+KVASIR_HD inline uint16_t SaturatedFloat16(float value) {
+  return FloatToFloat16(value > 65504.0f ? 65504.0f : value < -65504.0f ? -65504.0f : value);
+}
+
 /// The greatest fp16 that is no more than `value`, and the least that is no less. REQUIRES: |value| <= 65504; -0 is not
 /// given.
 KVASIR_HD inline uint16_t Float16Below(float value) {

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "kernels/stages/table.h"
+
 namespace kvasir {
 namespace {
 
@@ -33,9 +35,7 @@ class SpecParser {
  private:
   Result<bool> ReadStage(SpecStage& stage) {
     stage.position = at_;
-    if (StartsWith("k:")) stage.tensors = kSpecKey;
-    if (StartsWith("v:")) stage.tensors = kSpecValue;
-    if (stage.tensors != (kSpecKey | kSpecValue)) at_ += 2;
+    ReadPrefix(stage);
     if (at_ + 1 < spec_.size() && spec_[at_] >= 'A' && spec_[at_] <= 'Z' && spec_[at_ + 1] == ':') {
       stage.letter = spec_.substr(at_, 1);
       at_ += 2;
@@ -54,6 +54,17 @@ class SpecParser {
     } while (Take(','));
     if (!Take(')')) return Unexpected("',' or ')'");
     return true;
+  }
+
+  void ReadPrefix(SpecStage& stage) {
+    for (const std::string_view prefix : {"k:", "v:", "d:", "kd:", "vd:"}) {
+      if (!StartsWith(prefix)) continue;
+      if (prefix[0] == 'k') stage.tensors = kSpecKey;
+      if (prefix[0] == 'v') stage.tensors = kSpecValue;
+      stage.demoted = prefix[prefix.size() - 2] == 'd';
+      at_ += static_cast<uint32_t>(prefix.size());
+      return;
+    }
   }
 
   bool StartsWith(std::string_view prefix) const { return spec_.substr(at_, prefix.size()) == prefix; }
@@ -86,10 +97,10 @@ std::string Printable(std::string_view text) {
 
 Result<std::vector<SpecStage>> ParseSpec(std::string_view spec) { return SpecParser(spec).Parse(); }
 
-Result<const Stage*> FindStage(const SpecStage& wanted) {
-  const Stage* found = nullptr;
+Result<const StageEntry*> FindStage(const SpecStage& wanted) {
+  const StageEntry* found = nullptr;
   std::string names;
-  for (const Stage& stage : StageTable()) {
+  for (const StageEntry& stage : StageTable()) {
     names.append(names.empty() ? "" : ", ").append(stage.info.letter).append(":").append(stage.info.name);
     if (stage.info.name != wanted.name || (!wanted.letter.empty() && wanted.letter != stage.info.letter)) continue;
     if (found != nullptr)
@@ -103,22 +114,6 @@ Result<const Stage*> FindStage(const SpecStage& wanted) {
 Error SpecError(uint32_t position, std::string_view met, std::string_view allowed) {
   return {ErrorCode::kInvalidArgument, "codec spec, position " + std::to_string(position) + ": met '" + Printable(met) +
                                            "'; allowed here: " + std::string(allowed)};
-}
-
-Result<uint32_t> SpecNumber(const SpecArgument& argument, uint32_t max, std::string_view meaning) {
-  uint64_t value = 0;
-  const std::string allowed = std::string(meaning) + ", a number of at most " + std::to_string(max);
-  for (const char c : argument.text) {
-    if (c < '0' || c > '9') return SpecError(argument.position, argument.text, allowed);
-    value = value * 10 + static_cast<uint64_t>(c - '0');
-    if (value > max) return SpecError(argument.position, argument.text, allowed);
-  }
-  return static_cast<uint32_t>(value);
-}
-
-Result<bool> NoArguments(std::string_view stage, std::span<const SpecArgument> arguments) {
-  if (arguments.empty()) return true;
-  return SpecError(arguments[0].position, arguments[0].text, std::string(stage) + " without arguments");
 }
 
 }  // namespace kvasir

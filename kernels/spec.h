@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The grammar of codec specs, before any stage has looked at its arguments.
 //   spec  = stage *("|" stage)
-//   stage = [("k" / "v") ":"] [LETTER ":"] name ["(" argument *("," argument) ")"]
+//   stage = [("k" / "v" / "d" / "kd" / "vd") ":"] [LETTER ":"] name ["(" argument *("," argument) ")"]
 // LETTER is A-Z; a name is a-z0-9; an argument is a-z0-9.+-. No blanks.
 #pragma once
 
@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kernels/result.h"
-#include "kernels/stages/stage.h"
+#include "kernels/stages/table.h"
 
 namespace kvasir {
 
@@ -23,6 +23,7 @@ inline constexpr uint32_t kSpecArgumentsMax = 8;
 struct SpecStage {
   uint32_t position = 0;  ///< of its first byte
   uint8_t tensors = kSpecKey | kSpecValue;
+  bool demoted = false;     ///< for demoted tokens only
   std::string_view letter;  ///< empty when left out
   std::string_view name;
   std::vector<SpecArgument> arguments;
@@ -32,6 +33,6 @@ struct SpecStage {
 Result<std::vector<SpecStage>> ParseSpec(std::string_view spec);
 
 /// The table's line for a stage; kInvalidArgument lists the names there are.
-Result<const Stage*> FindStage(const SpecStage& stage);
+Result<const StageEntry*> FindStage(const SpecStage& stage);
 
 }  // namespace kvasir

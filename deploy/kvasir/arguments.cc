@@ -97,6 +97,23 @@ void AddBenchCommand(CLI::App& app, AllFlags* all, Invocation* invocation) {
   AddText(*bench, "--transports", "LIST", &flags.transports, "How the data may travel, best first");
 }
 
+void AddCodecsCommand(CLI::App& app, AllFlags* all, Invocation* invocation) {
+  CLI::App* codecs =
+      AddCommand(app, "codecs", "Stages that a codec spec may name, and methods that are ready",
+                 "Examples:\n  kvasir codecs\n      a spec joins stages by |: k:int(2,chan,32)|v:int(2,tok,32)|P:bits\n"
+                 "  kvasir codecs explain kivi2",
+                 &all->codecs, invocation);
+  codecs->require_subcommand(0, 1);
+  CLI::App* explain = codecs->add_subcommand("explain", "What each stage of a spec does, what it needs, what it costs");
+  explain->set_help_flag("-h,--help", "Print this and exit");
+  explain->fallthrough();
+  explain->footer(
+      "Examples:\n  kvasir codecs explain kivi2\n  kvasir codecs explain 'B:uni(0.25)|E:knorm|R:sink(4)|int(4,tok)' -o "
+      "json\n\n"
+      "The numbers are for bf16 and head dimension 128, in blocks of 256 tokens.");
+  explain->add_option("SPEC", all->codecs.explain, "A spec, or the name of a method")->type_name(" ")->required();
+}
+
 void AddFileCommands(CLI::App& app, AllFlags* all, Invocation* invocation) {
   CLI::App* verify = AddCommand(app, "verify", "Read an SSD tier that no node uses and check every checksum",
                                 "Example:\n  kvasir verify /var/lib/kvasir\n      exit status 1 if any part is damaged",
@@ -109,9 +126,7 @@ void AddFileCommands(CLI::App& app, AllFlags* all, Invocation* invocation) {
                  &all->inspect, invocation);
   inspect->add_option("FILE", all->inspect.file, "The file")->type_name(" ")->required();
   inspect->add_flag("--frames", all->inspect.frames, "One line for each frame. Default: damaged ones only");
-  AddCommand(app, "codecs", "Stages that a codec spec may name",
-             "Example:\n  kvasir codecs\n      a spec joins stages by |: k:int(2,chan,32)|v:int(2,tok,32)|P:bits",
-             &all->codecs, invocation);
+  AddCodecsCommand(app, all, invocation);
   AddCommand(app, "version", "Versions of the program and the wire", "Example:\n  kvasir version -o json",
              &all->version, invocation);
 }

@@ -80,7 +80,9 @@ struct InspectFlags {
   std::string file;
   bool frames = false;  ///< one row for each frame, not only damaged ones
 };
-struct CodecsFlags {};
+struct CodecsFlags {
+  std::string explain;  ///< a spec or the name of a method; "" = list what there is
+};
 struct VersionFlags {};
 
 absl::Status RunStatus(const GlobalFlags& global, const StatusFlags& flags);

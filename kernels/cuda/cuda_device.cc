@@ -20,7 +20,6 @@
 #include "kernels/device.h"
 #include "kernels/job_check.h"
 #include "kernels/portable.h"
-#include "kernels/stages/stage.h"
 
 namespace kvasir {
 namespace {
@@ -53,12 +52,17 @@ Result<bool> CheckForDevice(const Codec& codec, const PagedCache& cache, const P
   for (uint32_t t = 0; t < cache.layout.tensors(); ++t) {
     const KvTensor tensor = static_cast<KvTensor>(t);
     const FrameShape shape = ShapeOfFrame(cache.layout, part, tensor);
-    if (codec.coder(tensor).device_coder().kind == DeviceCoder::Kind::kNone) {
+    const DeviceCoder coder = codec.coder(tensor).device_coder();
+    if (coder.kind == DeviceCoder::Kind::kNone) {
       return Error{ErrorCode::kUnimplemented, "codec " + codec.spec() + " has no CUDA body; use the CPU device"};
     }
     if (shape.bytes() > kCudaFrameBytesMax || codec.MaxFrameBytes(tensor, shape) > kCudaFrameBytesMax) {
       return Error{ErrorCode::kInvalidArgument,
                    "device job: a frame passes " + std::to_string(kCudaFrameBytesMax) + " bytes; use smaller parts"};
+    }
+    if (coder.kind == DeviceCoder::Kind::kChain && !ChainFits(*coder.chain, shape)) {
+      return Error{ErrorCode::kInvalidArgument,
+                   "device job: a frame passes " + std::to_string(kChainElementsMax) + " elements; use smaller parts"};
     }
   }
   cudaPointerAttributes attributes{};
@@ -85,11 +89,13 @@ PageView ViewOf(const PagedCache& cache, const PartGeometry& part, uint32_t laye
   return view;
 }
 
-void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const FrameScratch& scratch, JobState* state,
-                  Stream s) {
+void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const FrameInputs& inputs,
+                  const FrameScratch& scratch, JobState* state, Stream s) {
   switch (coder.kind) {
     case DeviceCoder::Kind::kInt:
-      return LaunchIntEncode(LayOutIntFrame(coder.integer, shape), scratch, state, s);
+      return LaunchIntEncode(LayOutIntFrame(*coder.integer, shape), scratch, state, s);
+    case DeviceCoder::Kind::kChain:
+      return LaunchChainEncode(*coder.chain, shape, inputs, scratch, state, s);
     case DeviceCoder::Kind::kSplitExp:
       return LaunchSplitEncode(shape, scratch, state, s);
     case DeviceCoder::Kind::kRaw:
@@ -104,11 +110,15 @@ bool LaunchDecode(const DeviceCoder& coder, const FrameShape& shape, uint32_t le
                   uint32_t index, JobState* state, Stream s) {
   switch (coder.kind) {
     case DeviceCoder::Kind::kInt: {
-      const IntFrame f = LayOutIntFrame(coder.integer, shape);
+      const IntFrame f = LayOutIntFrame(*coder.integer, shape);
       if (length != f.frame_bytes) return false;
       LaunchIntDecode(f, scratch, index, state, s);
       return true;
     }
+    case DeviceCoder::Kind::kChain:
+      if (length < LayOutChain(*coder.chain, shape).packed_at) return false;
+      LaunchChainDecode(*coder.chain, shape, length, scratch, index, state, s);
+      return true;
     case DeviceCoder::Kind::kSplitExp:
       LaunchSplitDecode(shape, length, scratch, index, state, s);
       return true;
@@ -125,7 +135,7 @@ const char* FaultName(uint32_t fault) {
     case DeviceFault::kChecksum:
       return "checksum of the frame is wrong";
     case DeviceFault::kParameter:
-      return "int frame: a parameter is not finite";
+      return "frame: a parameter that no encoder writes";
     default:
       return "splitexp frame: entries or escapes cannot be right";
   }
@@ -250,12 +260,13 @@ class CudaDevice final : public Device {
       for (uint32_t t = 0; t < layout.tensors(); ++t) {
         const KvTensor tensor = static_cast<KvTensor>(t);
         const DeviceCoder coder = job.codec->coder(tensor).device_coder();
+        const uint32_t index = FrameIndex(layout, job.part, layer, tensor);
         LaunchGather(ViewOf(*job.cache, job.part, layer, tensor, job.part.first_head, job.part.heads, slot.pages),
                      scratch.frame.dense, stream);
-        LaunchEncode(coder, ShapeOfFrame(layout, job.part, tensor), scratch.frame, slot.state, stream);
+        LaunchEncode(coder, ShapeOfFrame(layout, job.part, tensor),
+                     job.inputs.empty() ? FrameInputs{} : job.inputs[index], scratch.frame, slot.state, stream);
         const uint8_t* frame = coder.kind == DeviceCoder::Kind::kRaw ? scratch.frame.dense : scratch.frame.frame;
-        LaunchPlace(frame, reinterpret_cast<uint8_t*>(job.area.data()), slot.entries,
-                    FrameIndex(layout, job.part, layer, tensor), slot.state, stream);
+        LaunchPlace(frame, reinterpret_cast<uint8_t*>(job.area.data()), slot.entries, index, slot.state, stream);
       }
     }
     return End(scratch, slot, Native(stream));

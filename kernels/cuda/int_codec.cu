@@ -17,22 +17,13 @@ uint32_t Blocks(uint64_t items) {
 __device__ uint64_t FirstItem() { return blockIdx.x * uint64_t{blockDim.x} + threadIdx.x; }
 __device__ uint64_t ItemStride() { return uint64_t{gridDim.x} * blockDim.x; }
 
-/// Group `index` in the order of the parameters, so that neighbouring threads have neighbouring channels on axis chan.
 __global__ void GroupKernel(IntFrame f, const uint8_t* dense, uint8_t* frame, uint8_t* codes, JobState* state) {
-  const uint32_t dim = f.shape.dim, element = ElementBytes(f.shape.element);
-  const uint32_t inner = f.spec.by_channel ? dim : f.groups;  // parameters of one head and (token group or token)
-  const uint32_t outer = f.spec.by_channel ? f.groups : f.shape.tokens;
+  const uint32_t element = ElementBytes(f.shape.element);
   for (uint64_t index = FirstItem(); index < f.parameters; index += ItemStride()) {
-    const uint32_t in_row = static_cast<uint32_t>(index % inner);
-    const uint32_t row = static_cast<uint32_t>(index / inner % outer);
-    const uint64_t head = index / inner / outer;
-    const uint32_t token = f.spec.by_channel ? row * f.group : row;
-    const uint32_t channel = f.spec.by_channel ? in_row : in_row * f.group;
-    const uint32_t rest = f.spec.by_channel ? f.shape.tokens - token : dim - channel;
-    const uint64_t at = (head * f.shape.tokens + token) * dim + channel;
-    const uint64_t stride = f.spec.by_channel ? dim : 1;
-    const IntParameters p = EncodeIntGroup(f.spec, f.shape.element, dense + at * element, stride * element,
-                                           rest < f.group ? rest : f.group, codes + at, stride);
+    const IntGroup g = IntGroupAt(f, index);
+    const uint64_t at = (g.head * f.shape.tokens + g.token) * f.shape.dim + g.channel;
+    const IntParameters p = EncodeIntGroup(f.spec, f.shape.element, dense + at * element, uint64_t{g.stride} * element,
+                                           g.count, codes + at, g.stride);
     StoreIntParameters(f, p, index, frame);
   }
   if (FirstItem() == 0) state->length = static_cast<uint32_t>(f.frame_bytes);

@@ -7,14 +7,20 @@ namespace kvasir::cuda {
 Result<std::vector<Scratch>> MakeScratches() {
   // codes: a byte an element, or half of each 2 KiB chunk; offsets: four bytes a chunk.
   constexpr uint64_t kOffsets = kCudaFrameBytesMax / 2 / kSplitChunk * sizeof(uint32_t) + 256;
+  constexpr uint64_t kRows = 3 * kChainElementsMax * sizeof(float);
   std::vector<Scratch> scratches(kCudaScratches);
   for (Scratch& scratch : scratches) {
-    Result<DeviceMemory> memory = AllocateDevice(3 * kCudaFrameBytesMax + kOffsets);
+    Result<DeviceMemory> memory = AllocateDevice(3 * kCudaFrameBytesMax + kOffsets + kRows + sizeof(ChainOutcome));
     if (!memory.ok()) return memory.error();
     scratch.memory = std::move(*memory);
     uint8_t* p = static_cast<uint8_t*>(scratch.memory.get());
-    scratch.frame = {p, p + kCudaFrameBytesMax, p + 2 * kCudaFrameBytesMax,
-                     reinterpret_cast<uint32_t*>(p + 3 * kCudaFrameBytesMax)};
+    uint8_t* rest = p + 3 * kCudaFrameBytesMax;
+    scratch.frame = {p,
+                     p + kCudaFrameBytesMax,
+                     p + 2 * kCudaFrameBytesMax,
+                     reinterpret_cast<uint32_t*>(rest),
+                     reinterpret_cast<float*>(rest + kOffsets),
+                     reinterpret_cast<ChainOutcome*>(rest + kOffsets + kRows)};
     const cudaError_t code = cudaEventCreateWithFlags(&scratch.free, cudaEventDisableTiming);
     if (Result<bool> called = Called(code, "cudaEventCreate"); !called.ok()) return called.error();
   }

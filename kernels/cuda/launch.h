@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "kernels/chain.h"
 #include "kernels/frame_directory.h"
 #include "kernels/kv_layout.h"
 #include "kernels/stages/p_splitexp.h"
@@ -25,12 +26,17 @@ struct JobState {
   uint32_t unused = 0;
 };
 
+/// Elements, and spare floats, of a frame that a chain codes here. A limit of memory: scratches keep three floats each.
+inline constexpr uint64_t kChainElementsMax = 2 << 20;
+
 /// Memory of one frame on its way; sized by the limits in cuda_device.cc.
 struct FrameScratch {
   uint8_t* dense = nullptr;     ///< [heads][tokens][dim]
   uint8_t* frame = nullptr;     ///< encoded
   uint8_t* codes = nullptr;     ///< one byte a code (int); tails, one room a chunk (splitexp)
   uint32_t* offsets = nullptr;  ///< [chunks]: tail offsets (splitexp)
+  float* rows = nullptr;        ///< three times kChainElementsMax (chains)
+  ChainOutcome* outcome = nullptr;
 };
 
 /// One frame's rectangle in the pages: byte strides, the page ids of the part.
@@ -50,12 +56,19 @@ void LaunchScatter(const PageView& view, const uint8_t* dense, const JobState* s
 void LaunchRawLength(uint32_t bytes, JobState* state, CudaStream stream);
 void LaunchIntEncode(const IntFrame& f, const FrameScratch& scratch, JobState* state, CudaStream stream);
 void LaunchSplitEncode(const FrameShape& shape, const FrameScratch& scratch, JobState* state, CudaStream stream);
+void LaunchChainEncode(const ChainPlan& plan, const FrameShape& shape, const FrameInputs& inputs,
+                       const FrameScratch& scratch, JobState* state, CudaStream stream);
 
 /// Decoders read scratch.frame of `length` bytes and set a fault where the bytes cannot be a frame.
 void LaunchIntDecode(const IntFrame& f, const FrameScratch& scratch, uint32_t index, JobState* state,
                      CudaStream stream);
 void LaunchSplitDecode(const FrameShape& shape, uint32_t length, const FrameScratch& scratch, uint32_t index,
                        JobState* state, CudaStream stream);
+/// REQUIRES: length >= LayOutChain().packed_at.
+void LaunchChainDecode(const ChainPlan& plan, const FrameShape& shape, uint32_t length, const FrameScratch& scratch,
+                       uint32_t index, JobState* state, CudaStream stream);
+/// The frame is within the limits of a scratch.
+bool ChainFits(const ChainPlan& plan, const FrameShape& shape);
 
 /// Copies the frame at hand to its place in `area`, pads, writes entries[index] and advances state->offset.
 void LaunchPlace(const uint8_t* frame, uint8_t* area, FrameEntry* entries, uint32_t index, JobState* state,

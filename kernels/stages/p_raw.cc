@@ -3,7 +3,6 @@
 #include "kernels/stages/p_raw.h"
 
 #include "kernels/simd/bodies.h"
-#include "kernels/stages/stage.h"
 
 namespace kvasir {
 namespace {
@@ -11,12 +10,12 @@ namespace {
 class RawCoder final : public FrameCoder {
  public:
   bool lossless() const override { return true; }
-  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kRaw, {}}; }
+  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kRaw}; }
   Result<bool> Check(const FrameShape&) const override { return true; }
-  uint64_t MaxFrameBytes(const FrameShape& shape) const override { return RawFrameBytes(shape); }
+  uint64_t MaxFrameBytes(const FrameShape& shape) const override { return shape.bytes(); }
 
   uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>&,
-                  Destination destination) const override {
+                  Destination destination, const FrameInputs&) const override {
     simd::Copy(dense, out, shape.bytes(), destination);
     simd::Fence();
     return shape.bytes();
@@ -36,9 +35,11 @@ class RawCoder final : public FrameCoder {
 
 }  // namespace
 
-Result<StageInstance> MakeRaw(std::span<const SpecArgument> arguments, uint32_t) {
-  if (Result<bool> none = NoArguments("raw", arguments); !none.ok()) return none.error();
-  return StageInstance{"", std::make_shared<RawCoder>()};
+Result<RawStage::Args> RawStage::Read(const StageArguments& in) {
+  if (Result<bool> none = in.Count(0, 0); !none.ok()) return none.error();
+  return Args{};
 }
+
+std::shared_ptr<const FrameCoder> RawStage::Coder(const Args&) { return std::make_shared<RawCoder>(); }
 
 }  // namespace kvasir

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "kernels/simd/bodies.h"
-#include "kernels/stages/stage.h"
 
 namespace kvasir {
 namespace {
@@ -81,7 +80,7 @@ Result<bool> CheckEscapes(const SplitFormat& f, uint32_t index, const SplitChunk
 class SplitExpCoder final : public FrameCoder {
  public:
   bool lossless() const override { return true; }
-  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kSplitExp, {}}; }
+  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kSplitExp}; }
   Result<bool> Check(const FrameShape& shape) const override {
     if (shape.element == ElementType::kBfloat16 || shape.element == ElementType::kFloat16) return true;
     return Error{ErrorCode::kInvalidArgument, "splitexp takes bf16 and fp16 elements; for others use raw"};
@@ -91,7 +90,7 @@ class SplitExpCoder final : public FrameCoder {
   }
 
   uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>&,
-                  Destination destination) const override {
+                  Destination destination, const FrameInputs&) const override {
     const SplitFrame s(SplitFormatOf(shape.element), shape.elements());
     Prefetch(dense, std::min<uint64_t>(shape.elements(), kChunksAhead * kSplitChunk) * 2);
     uint8_t* tail = out + s.tails_at();
@@ -176,9 +175,11 @@ void DecodeSplitChunkReference(const SplitFormat& f, const SplitChunk& chunk, co
   }
 }
 
-Result<StageInstance> MakeSplitExp(std::span<const SpecArgument> arguments, uint32_t) {
-  if (Result<bool> none = NoArguments("splitexp", arguments); !none.ok()) return none.error();
-  return StageInstance{"", std::make_shared<SplitExpCoder>()};
+Result<SplitExpStage::Args> SplitExpStage::Read(const StageArguments& in) {
+  if (Result<bool> none = in.Count(0, 0); !none.ok()) return none.error();
+  return Args{};
 }
+
+std::shared_ptr<const FrameCoder> SplitExpStage::Coder(const Args&) { return std::make_shared<SplitExpCoder>(); }
 
 }  // namespace kvasir

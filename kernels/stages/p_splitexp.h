@@ -17,6 +17,7 @@
 
 #include <cstdint>
 
+#include "kernels/frame_coder.h"
 #include "kernels/kv_layout.h"
 #include "kernels/portable.h"
 #include "kernels/stages/p_bits.h"
@@ -161,5 +162,17 @@ SplitChunk EncodeSplitChunkReference(const SplitFormat& f, const uint8_t* in, ui
 /// REQUIRES: the escapes lie in the chunk.
 void DecodeSplitChunkReference(const SplitFormat& f, const SplitChunk& chunk, const uint8_t* fixed, const uint8_t* tail,
                                uint32_t count, uint8_t* out);
+
+struct SplitExpStage {
+  struct Args {};
+  static constexpr StageRole kRole = StageRole::kCoder;
+  static constexpr StageInfo kInfo = {
+      "P", "splitexp", "splitexp",
+      "Lossless for bf16 and fp16: sign and mantissa as they are, the exponent as a short code in a window chosen from "
+      "the data (SplitZip, arXiv 2605.01708)"};
+  static Result<Args> Read(const StageArguments& in);
+  static std::string Print(const Args&) { return ""; }
+  static std::shared_ptr<const FrameCoder> Coder(const Args&);
+};
 
 }  // namespace kvasir

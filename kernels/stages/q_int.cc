@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The coder of Q:int | P:bits: arguments, lengths, damage, and the choice between the SIMD bodies and the reference.
+// The arguments of Q:int, and the coder of Q:int | P:bits alone: lengths, damage, and the choice between the SIMD
+// bodies and the reference.
 #include "kernels/stages/q_int.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "kernels/simd/bodies.h"
-#include "kernels/stages/stage.h"
 
 namespace kvasir {
 namespace {
 
-constexpr uint32_t kIntGroupMax = 65536;    // tokens or channels
 constexpr uint32_t kIntDefaultTokens = 32;  // KIVI's group along tokens
 
 constexpr uint32_t kBytesAhead = 2048;  // of codes, asked for before the parameters are looked at
@@ -33,22 +32,13 @@ bool HasBadParameter(std::span<const uint8_t> parameters) {
 /// Groups of the same head: all codes first, then the rows are packed.
 void EncodeIntHead(const IntFrame& f, uint32_t head, const uint8_t* in, uint8_t* frame, uint8_t* codes) {
   const uint32_t element = ElementBytes(f.shape.element);
-  const uint32_t dim = f.shape.dim;
-  const uint64_t stride = f.spec.by_channel ? uint64_t{dim} * element : element;
-  const uint64_t code_stride = f.spec.by_channel ? dim : 1;
-  const uint32_t axis = f.spec.by_channel ? f.shape.tokens : dim;
-  const uint32_t others = f.spec.by_channel ? dim : f.shape.tokens;
-  for (uint32_t g = 0; g < f.groups; ++g) {
-    const uint32_t begin = g * f.group;
-    const uint32_t count = axis - begin < f.group ? axis - begin : f.group;
-    for (uint32_t other = 0; other < others; ++other) {
-      const uint32_t token = f.spec.by_channel ? begin : other;
-      const uint32_t channel = f.spec.by_channel ? other : begin;
-      const uint64_t at = uint64_t{token} * dim + channel;
-      const IntParameters p =
-          EncodeIntGroup(f.spec, f.shape.element, in + at * element, stride, count, codes + at, code_stride);
-      StoreIntParameters(f, p, IntParameterIndex(f, head, token, channel), frame);
-    }
+  const uint64_t in_head = f.parameters / f.shape.heads;
+  for (uint64_t index = head * in_head; index < (head + 1) * in_head; ++index) {
+    const IntGroup g = IntGroupAt(f, index);
+    const uint64_t at = uint64_t{g.token} * f.shape.dim + g.channel;
+    const IntParameters p =
+        EncodeIntGroup(f.spec, f.shape.element, in + at * element, g.stride * element, g.count, codes + at, g.stride);
+    StoreIntParameters(f, p, index, frame);
   }
 }
 
@@ -56,12 +46,17 @@ class IntCoder final : public FrameCoder {
  public:
   explicit IntCoder(const IntSpec& spec) : spec_(spec) {}
   bool lossless() const override { return false; }
-  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kInt, spec_}; }
+  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kInt, &spec_}; }
   Result<bool> Check(const FrameShape&) const override { return true; }
   uint64_t MaxFrameBytes(const FrameShape& shape) const override { return LayOutIntFrame(spec_, shape).frame_bytes; }
 
+  std::vector<FrameSection> Sections(const FrameShape& shape) const override {
+    const IntFrame f = LayOutIntFrame(spec_, shape);
+    return {{"Q:int", f.codes_at}, {"P:bits", f.frame_bytes - f.codes_at}};
+  }
+
   uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
-                  Destination destination) const override {
+                  Destination destination, const FrameInputs&) const override {
     const IntFrame f = LayOutIntFrame(spec_, shape);
     if (!simd::EncodeIntFrame(f, dense, out, scratch, destination)) {
       const uint64_t bytes = uint64_t{shape.tokens} * shape.dim;
@@ -91,15 +86,6 @@ class IntCoder final : public FrameCoder {
   const IntSpec spec_;
 };
 
-Result<uint32_t> ReadBits(const SpecArgument& argument) {
-  Result<uint32_t> bits = SpecNumber(argument, 8, "bits: 8, 4, 3 or 2");
-  if (!bits.ok()) return bits;
-  if (*bits != 8 && *bits != 4 && *bits != 3 && *bits != 2) {
-    return SpecError(argument.position, argument.text, "bits: 8, 4, 3 or 2");
-  }
-  return bits;
-}
-
 }  // namespace
 
 void EncodeIntFrameReference(const IntFrame& f, const uint8_t* dense, uint8_t* frame, uint8_t* codes) {
@@ -124,34 +110,40 @@ void DecodeIntFrameReference(const IntFrame& f, const uint8_t* frame, uint8_t* d
   }
 }
 
-Result<StageInstance> MakeInt(std::span<const SpecArgument> arguments, uint32_t position) {
-  if (arguments.size() < 2 || arguments.size() > 4) {
-    return SpecError(position, "int with " + std::to_string(arguments.size()) + " arguments",
-                     "int(bits,axis[,group[,sym|asym]]), for example int(4,chan,32)");
-  }
-  IntSpec spec;
-  const Result<uint32_t> bits = ReadBits(arguments[0]);
+Result<IntSpec> IntStage::Read(const StageArguments& in) {
+  if (Result<bool> counted = in.Count(2, 4); !counted.ok()) return counted.error();
+  const Result<uint32_t> bits = in.Number(0, 8, 2, 8, "bits: 8, 4, 3 or 2");
   if (!bits.ok()) return bits.error();
-  spec.bits = *bits;
-  if (arguments[1].text != "chan" && arguments[1].text != "tok") {
-    return SpecError(arguments[1].position, arguments[1].text, "axis: chan or tok");
-  }
-  spec.by_channel = arguments[1].text == "chan";
-  spec.group = spec.by_channel ? kIntDefaultTokens : 0;
-  if (arguments.size() > 2) {
-    const Result<uint32_t> group = SpecNumber(arguments[2], kIntGroupMax, "group size, 0 for the whole axis");
-    if (!group.ok()) return group.error();
-    spec.group = *group;
-  }
-  if (arguments.size() > 3) {
-    if (arguments[3].text != "sym" && arguments[3].text != "asym") {
-      return SpecError(arguments[3].position, arguments[3].text, "sym or asym");
-    }
-    spec.symmetric = arguments[3].text == "sym";
-  }
-  std::string canonical = std::to_string(spec.bits) + (spec.by_channel ? ",chan," : ",tok,") +
-                          std::to_string(spec.group) + (spec.symmetric ? ",sym" : ",asym");
-  return StageInstance{std::move(canonical), std::make_shared<IntCoder>(spec)};
+  if (*bits > 4 && *bits != 8) return in.Refuse(0, "bits: 8, 4, 3 or 2");
+  Result<IntSpec> spec = ReadGroups(in, 1);
+  if (!spec.ok()) return spec.error();
+  spec->bits = *bits;
+  const Result<uint32_t> symmetric = in.Word(3, 0, {{"asym", "sym"}}, "range");
+  if (!symmetric.ok()) return symmetric.error();
+  spec->symmetric = *symmetric == 1;
+  return spec;
 }
+
+Result<IntSpec> IntStage::ReadGroups(const StageArguments& in, size_t first) {
+  IntSpec spec;
+  const Result<uint32_t> axis = in.Word(first, 0, {{"tok", "chan"}}, "axis");
+  if (!axis.ok()) return axis.error();
+  spec.by_channel = *axis == 1;
+  const Result<uint32_t> group =
+      in.Number(first + 1, spec.by_channel ? kIntDefaultTokens : 0, 0, kGroupMax, "group size, 0 for the whole axis");
+  if (!group.ok()) return group.error();
+  spec.group = *group;
+  return spec;
+}
+
+std::string IntStage::PrintGroups(const IntSpec& spec) {
+  return (spec.by_channel ? ",chan," : ",tok,") + std::to_string(spec.group);
+}
+
+std::string IntStage::Print(const IntSpec& spec) {
+  return std::to_string(spec.bits) + PrintGroups(spec) + (spec.symmetric ? ",sym" : ",asym");
+}
+
+std::shared_ptr<const FrameCoder> MakeIntCoder(const IntSpec& spec) { return std::make_shared<IntCoder>(spec); }
 
 }  // namespace kvasir

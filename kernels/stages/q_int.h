@@ -20,6 +20,7 @@
 
 #include <cstdint>
 
+#include "kernels/frame_coder.h"
 #include "kernels/kv_layout.h"
 #include "kernels/number_formats.h"
 #include "kernels/portable.h"
@@ -108,9 +109,10 @@ KVASIR_HD inline uint8_t IntCode(const IntSpec& spec, const IntParameters& p, fl
   return static_cast<uint8_t>(BitsOfFloat(v + (8388608.0f + middle)));
 }
 
-KVASIR_HD inline float IntValue(const IntSpec& spec, uint8_t code, float scale, float zero) {
-  const int q = spec.symmetric ? static_cast<int>(code) - (1 << (spec.bits - 1)) : code;
-  const float product = static_cast<float>(q) * scale;
+/// `code` is a whole number, or half of one where lower bits are missing: exact either way.
+KVASIR_HD inline float IntValue(const IntSpec& spec, float code, float scale, float zero) {
+  const float q = spec.symmetric ? code - static_cast<float>(1 << (spec.bits - 1)) : code;
+  const float product = q * scale;
   return product + zero;
 }
 
@@ -146,18 +148,99 @@ KVASIR_HD inline void StoreIntParameters(const IntFrame& f, const IntParameters&
   if (!f.spec.symmetric) Store16(frame + f.zeros_at + 2 * index, p.zero16);
 }
 
-/// The decoded float of (head, token, channel).
-KVASIR_HD inline float IntElement(const IntFrame& f, const uint8_t* frame, uint32_t head, uint32_t token,
-                                  uint32_t channel) {
+/// The elements that share one pair of parameters.
+struct IntGroup {
+  uint64_t head = 0;
+  uint32_t token = 0, channel = 0;  ///< of the first
+  uint32_t count = 0;
+  uint32_t stride = 0;  ///< elements from one to the next
+};
+
+/// Group `index` in the order of the parameters: neighbouring indices have neighbouring channels on axis chan.
+KVASIR_HD inline IntGroup IntGroupAt(const IntFrame& f, uint64_t index) {
+  const uint32_t inner = f.spec.by_channel ? f.shape.dim : f.groups;
+  const uint32_t outer = f.spec.by_channel ? f.groups : f.shape.tokens;
+  const uint32_t in_row = static_cast<uint32_t>(index % inner);
+  const uint32_t row = static_cast<uint32_t>(index / inner % outer);
+  IntGroup g;
+  g.head = index / inner / outer;
+  g.token = f.spec.by_channel ? row * f.group : row;
+  g.channel = f.spec.by_channel ? in_row : in_row * f.group;
+  const uint32_t rest = f.spec.by_channel ? f.shape.tokens - g.token : f.shape.dim - g.channel;
+  g.count = rest < f.group ? rest : f.group;
+  g.stride = f.spec.by_channel ? f.shape.dim : 1;
+  return g;
+}
+
+/// The float that `code` at (head, token, channel) stands for, with the parameters of `frame`.
+KVASIR_HD inline float IntCodeValue(const IntFrame& f, const uint8_t* frame, uint32_t head, uint32_t token,
+                                    uint32_t channel, float code) {
   const uint64_t index = IntParameterIndex(f, head, token, channel);
   const float scale = Float16ToFloat(Load16(frame + 2 * index));
   const float zero = f.spec.symmetric ? 0.0f : Float16ToFloat(Load16(frame + f.zeros_at + 2 * index));
+  return IntValue(f.spec, code, scale, zero);
+}
+
+/// The decoded float of (head, token, channel).
+KVASIR_HD inline float IntElement(const IntFrame& f, const uint8_t* frame, uint32_t head, uint32_t token,
+                                  uint32_t channel) {
   const uint8_t* row = frame + f.codes_at + (uint64_t{head} * f.shape.tokens + token) * f.row_bytes;
-  return IntValue(f.spec, UnpackedCode(f.spec.bits, row, f.shape.dim, channel), scale, zero);
+  return IntCodeValue(f, frame, head, token, channel, UnpackedCode(f.spec.bits, row, f.shape.dim, channel));
 }
 
 /// The whole frame, the slow and plain way: what every other body must equal. `codes` holds tokens * dim bytes.
 void EncodeIntFrameReference(const IntFrame& f, const uint8_t* dense, uint8_t* frame, uint8_t* codes);
 void DecodeIntFrameReference(const IntFrame& f, const uint8_t* frame, uint8_t* dense);
+
+/// The coder of Q:int | P:bits with nothing else: it has SIMD bodies.
+std::shared_ptr<const FrameCoder> MakeIntCoder(const IntSpec& spec);
+
+/// The stage in a chain: the section is `scales | zeros` as above.
+struct IntStage {
+  using Args = IntSpec;
+  static constexpr StageRole kRole = StageRole::kQuantiser;
+  static constexpr StageInfo kInfo = {
+      "Q", "int", "int(bits,axis[,group[,sym|asym]])",
+      "Uniform integers of 8, 4, 3 or 2 bits with fp16 scale (and zero) for each group of tokens (chan) or channels "
+      "(tok) (KIVI, arXiv 2402.02750)"};
+  static Result<Args> Read(const StageArguments& in);
+  static std::string Print(const Args& args);
+  /// Axis and group, from argument `first` on; and as they are printed, with a comma before.
+  static Result<IntSpec> ReadGroups(const StageArguments& in, size_t first);
+  static std::string PrintGroups(const IntSpec& spec);
+  static Result<bool> Check(const Args&, const FrameShape&) { return true; }
+
+  KVASIR_HD static uint32_t CodeBits(const Args& args) { return args.bits; }
+  KVASIR_HD static uint64_t SectionBytes(const Args& args, const FrameShape& shape) {
+    return LayOutIntFrame(args, shape).codes_at;
+  }
+  template <class Run>
+  static void Quantise(Run& run, const Args& args, const ChainFrame& frame, const float* x, uint8_t* section,
+                       uint8_t* codes) {
+    const IntFrame f = LayOutIntFrame(args, frame.shape);
+    run(f.parameters, [=] KVASIR_HD(uint64_t index) {
+      const IntGroup g = IntGroupAt(f, index);
+      const uint64_t at = (g.head * f.shape.tokens + g.token) * f.shape.dim + g.channel;
+      const IntParameters p = EncodeIntGroup(f.spec, ElementType::kFloat32, reinterpret_cast<const uint8_t*>(x + at),
+                                             uint64_t{g.stride} * sizeof(float), g.count, codes + at, g.stride);
+      StoreIntParameters(f, p, index, section);
+    });
+  }
+  template <class Run>
+  static void Dequantise(Run& run, const Args& args, const ChainFrame& frame, const uint8_t* section,
+                         const uint8_t* codes, float* x) {
+    const IntFrame f = LayOutIntFrame(args, frame.shape);
+    // A code whose lower bits are missing stands for the middle of what it may have been; 0 when none are.
+    const float middle = 0.5f * static_cast<float>((1u << frame.missing_bits) - 1);
+    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
+      const uint32_t head = static_cast<uint32_t>(row / f.shape.tokens);
+      const uint32_t token = static_cast<uint32_t>(row % f.shape.tokens);
+      for (uint32_t c = 0; c < f.shape.dim; ++c) {
+        const uint64_t at = row * f.shape.dim + c;
+        x[at] = IntCodeValue(f, section, head, token, c, static_cast<float>(codes[at]) + middle);
+      }
+    });
+  }
+};
 
 }  // namespace kvasir

@@ -1,49 +1,114 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stage: one line of the table of stages, and FrameCoder: what a chain of stages for one tensor becomes.
+// Stage: one step of a codec spec. A stage is one header, stages/<letter>_<name>.h, with one struct of static members,
+// and one line in stages/list.h; from these the parser, the CPU coder and the CUDA coder are made.
+//
+//   struct HadStage {
+//     struct Args { ... };                          // plain data, at most kStageArgsBytes: goes to the device as it is
+//     static constexpr StageRole kRole = StageRole::kTransform;
+//     static constexpr StageInfo kInfo = {"T", "had", "had[(width)]", "what it does (title, arXiv number)"};
+//     static Result<Args> Read(const StageArguments& in);        // a refusal names position and cure
+//     static std::string Print(const Args& args);                // canonical; Read of it gives the same Args
+//     static Result<bool> Check(const Args&, const FrameShape&); // may this frame be coded so
+//     static Result<bool> CheckInputs(const Args&, const FrameInputs&);  // what the engine must bring; may be left out
+//     static uint64_t SpareFloats(const Args&, const FrameShape&);  // room in frame.spare it asks for; may be left out
+//     ...and what its role asks for, below
+//   };
+//
+// What a stage computes it computes as bodies: `run(items, body)` calls body(i) for every i < items, in any order or at
+// once; on the CPU in a loop, on a GPU as a kernel. A body is a lambda [=] KVASIR_HD (uint64_t i) over plain pointers
+// that writes nothing another item reads. All arithmetic is float32, each operation rounded once, in a stated order:
+// that makes every device give the same bits.
+//
+//   kTransform  rows to rows. T (and what R keeps exactly): before the quantiser
+//       SectionBytes(args, shape)                                  bytes its inverse needs, exactly
+//       Forward(run, args, frame, float* x, uint8_t* section)      changes x, fills the section
+//       Inverse(run, args, frame, const uint8_t* section, float* x)
+//   kQuantiser  rows to codes of at most 8 bits, one byte each, [heads][tokens][dim]
+//       CodeBits(args), SectionBytes(args, shape)
+//       Quantise(run, args, frame, const float* x, uint8_t* section, uint8_t* codes)
+//       Dequantise(run, args, frame, const uint8_t* section, const uint8_t* codes, float* x)
+//       LowerBits(args)                   only where the upper bits of a code stand alone; see ChainFrame::missing_bits
+//       RowBits(args, const uint8_t* section)    only where rows differ: a byte a row, its bits, at most CodeBits
+//   kRepair     what the quantiser lost, brought back in part
+//       SectionBytes(args, shape)
+//       Fit(run, args, frame, float* lost, uint8_t* section)       may use up `lost`
+//       Add(run, args, frame, const uint8_t* section, float* x)
+//   kPacker     codes to bytes, the last of the frame
+//       MaxBytes(args, width, shape)
+//       Pack(run, args, width, frame, const uint8_t* codes, uint8_t* out)        sets frame.outcome->packed_bytes
+//       Unpack(run, args, width, frame, const uint8_t* in, uint32_t bytes, uint8_t* codes)
+//       UpperBytes(args, width, shape)    only where a frame may end before the lower bits: the bytes up to there
+//   kCoder      elements to bytes in one step, with a FrameCoder of its own: Coder(args)
+//
+// Bodies that meet bytes no encoder writes call SetFault and go on within bounds.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "kernels/codec.h"
-#include "kernels/stages/q_int.h"
+#include "kernels/portable.h"
 
 namespace kvasir {
 
-/// What a chain does, for a device that has its own launchers of the same bodies.
-struct DeviceCoder {
-  enum class Kind : uint8_t { kNone, kRaw, kInt, kSplitExp };
-  Kind kind = Kind::kNone;  ///< kNone: only the CPU has it
-  IntSpec integer;          ///< of kInt
-};
-
-/// Turns the dense elements of one frame into bytes and back. Immutable; any number of threads at once.
-/// REQUIRES of Encode and Decode: Check passed for that shape, the dense span has shape.bytes() bytes, and the calling
-/// thread is in the default floating-point environment (round to nearest even, no flush to zero).
-class FrameCoder {
- public:
-  virtual ~FrameCoder() = default;
-  virtual bool lossless() const = 0;
-  virtual DeviceCoder device_coder() const = 0;
-  virtual Result<bool> Check(const FrameShape& shape) const = 0;
-  virtual uint64_t MaxFrameBytes(const FrameShape& shape) const = 0;
-  /// Returns the bytes written, at most MaxFrameBytes.
-  virtual uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
-                          Destination destination) const = 0;
-  /// kDataLoss for bytes Encode cannot have written; `dense` is then unspecified, nothing outside it was touched.
-  virtual Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
-                              std::vector<std::byte>& scratch, Destination destination) const = 0;
-};
-
-/// What a stage does to its input decides what may stand before it.
 enum class StageRole : uint8_t {
-  kCoder,      ///< elements to bytes: the whole chain
-  kQuantiser,  ///< elements to codes: needs a packer after it
-  kPacker,     ///< codes to bytes: needs a quantiser before it
+  kTransform,
+  kQuantiser,
+  kRepair,
+  kPacker,
+  kCoder,
+  // Of the whole chain, on the CPU: see select_stage.h.
+  kBudget,
+  kScorer,
+  kReshape,
+  kMerge,
+  kExempt,
+  kExtent,
+};
+
+inline constexpr uint32_t kStageArgsBytes = 32;  ///< the Args of a stage fit into this
+inline constexpr uint32_t kGroupMax = 65536;     ///< tokens or channels that share parameters
+
+/// A stage with its arguments, as plain data.
+struct StageCall {
+  uint32_t stage = 0;  ///< index in AllStages
+  alignas(8) std::byte args[kStageArgsBytes] = {};
+};
+
+/// What bodies report.
+struct ChainOutcome {
+  uint32_t packed_bytes = 0;
+  uint32_t fault = 0;  ///< not 0: these bytes are no frame
+};
+
+KVASIR_HD inline void SetFault(ChainOutcome* outcome) {
+#if defined(__CUDA_ARCH__)
+  atomicExch(&outcome->fault, 1u);
+#else
+  outcome->fault = 1;
+#endif
+}
+
+/// How wide the codes of a chain are.
+struct CodeWidth {
+  uint32_t bits = 8;                  ///< of a code, at most
+  uint32_t lower = 0;                 ///< of these the lower ones, which may be left out; 0 = none may
+  const uint8_t* row_bits = nullptr;  ///< [heads][tokens] bits of each row; null = all rows have `bits`
+};
+
+/// The frame at hand, as all stages see it. Pointers are memory of the device that runs the bodies.
+struct ChainFrame {
+  FrameShape shape;
+  float* spare = nullptr;           ///< room for SpareFloats() of every stage, one stage at a time
+  ChainOutcome* outcome = nullptr;  ///< of this frame
+  FrameInputs inputs;               ///< what the engine brought; all null when decoding
+  uint32_t missing_bits = 0;        ///< decoding: lower bits that are not there, zero in the codes
+  KVASIR_HD uint64_t rows() const { return uint64_t{shape.heads} * shape.tokens; }
 };
 
 /// One argument of a stage in a spec, and where it began.
@@ -52,32 +117,53 @@ struct SpecArgument {
   uint32_t position = 0;
 };
 
-/// A stage with its arguments read.
-struct StageInstance {
-  std::string canonical_arguments;          ///< as printed between the parentheses; empty = none are printed
-  std::shared_ptr<const FrameCoder> coder;  ///< of the chain that this stage begins; null for a packer
+/// A number of tokens, or a share of them, as an argument gives it.
+struct TokenAmount {
+  uint32_t tokens = 0;
+  uint32_t millionths = 0;  ///< of the tokens; used where `tokens` is 0
+  /// Rounded to the nearest token, at most `of`.
+  uint32_t Of(uint32_t of) const {
+    const uint64_t amount = tokens > 0 ? tokens : (uint64_t{millionths} * of + 500000) / 1000000;
+    return amount < of ? static_cast<uint32_t>(amount) : of;
+  }
 };
 
-struct Stage {
-  StageInfo info;
-  StageRole role;
-  /// Reads the arguments; `position` is where the stage stands in the spec. kInvalidArgument names position and cure.
-  Result<StageInstance> (*make)(std::span<const SpecArgument> arguments, uint32_t position);
+/// The arguments of a stage as written. Every reader refuses with the position, what was met and what may stand there.
+class StageArguments {
+ public:
+  StageArguments(std::string_view usage, std::span<const SpecArgument> arguments, uint32_t position)
+      : usage_(usage), arguments_(arguments), position_(position) {}
+
+  /// Fails unless there are between `least` and `most` of them.
+  Result<bool> Count(size_t least, size_t most) const;
+  bool Has(size_t index) const { return index < arguments_.size(); }
+  /// A whole number in [least, most]; `absent` where the argument was left out.
+  Result<uint32_t> Number(size_t index, uint32_t absent, uint32_t least, uint32_t most, std::string_view meaning) const;
+  /// A decimal fraction in [0, 1], in millionths.
+  Result<uint32_t> Share(size_t index, uint32_t absent, std::string_view meaning) const;
+  /// A whole number of tokens ("256"), or a fraction of them with a decimal point ("0.25").
+  Result<TokenAmount> Amount(size_t index, std::string_view meaning) const;
+  /// The index of the word among `words`.
+  Result<uint32_t> Word(size_t index, uint32_t absent, std::span<const std::string_view> words,
+                        std::string_view meaning) const;
+  /// "drop" (0, also where it was left out) or "demote" (1): what becomes of tokens that are not kept.
+  Result<uint32_t> Action(size_t index) const { return Word(index, 0, {{"drop", "demote"}}, "action"); }
+  Error Refuse(size_t index, std::string_view allowed) const;
+
+ private:
+  const std::string_view usage_;
+  const std::span<const SpecArgument> arguments_;
+  const uint32_t position_;
 };
 
-/// The one table of stages (stages/table.cc).
-std::span<const Stage> StageTable();
+/// 20000 millionths as "0.02": what Share reads back.
+std::string PrintShare(uint32_t millionths);
+std::string PrintAmount(const TokenAmount& amount);
 
-Result<StageInstance> MakeRaw(std::span<const SpecArgument> arguments, uint32_t position);
-Result<StageInstance> MakeSplitExp(std::span<const SpecArgument> arguments, uint32_t position);
-Result<StageInstance> MakeInt(std::span<const SpecArgument> arguments, uint32_t position);
-Result<StageInstance> MakeBits(std::span<const SpecArgument> arguments, uint32_t position);
+/// The engine did not bring what a stage needs.
+Error MissingInput(std::string_view stage, std::string_view input);
 
 /// "codec spec, position 4: met 'x'; allowed here: y"
 Error SpecError(uint32_t position, std::string_view met, std::string_view allowed);
-/// The number in `argument`, at most `max`.
-Result<uint32_t> SpecNumber(const SpecArgument& argument, uint32_t max, std::string_view meaning);
-/// Fails unless there are none.
-Result<bool> NoArguments(std::string_view stage, std::span<const SpecArgument> arguments);
 
 }  // namespace kvasir

@@ -257,7 +257,9 @@ TEST(Programs, HashGivesTheKeysOfTheLibrary) {
 
 TEST(Programs, CodecsAndVersion) {
   const json codecs = Json(RunProgram({KVASIR, "codecs", "-o", "json"}));
-  EXPECT_TRUE(std::any_of(codecs.begin(), codecs.end(), [](const json& stage) { return stage["name"] == "raw"; }));
+  const auto named = [](const std::string& name) { return [=](const json& item) { return item["name"] == name; }; };
+  EXPECT_TRUE(std::any_of(codecs["stages"].begin(), codecs["stages"].end(), named("raw")));
+  EXPECT_TRUE(std::any_of(codecs["methods"].begin(), codecs["methods"].end(), named("kivi2")));
   EXPECT_EQ(Json(RunProgram({KVASIR, "version", "-o", "json"}))["wire"], 2);
   EXPECT_EQ(RunProgram({KVASIRD, "--version"}).out.find("kvasird "), 0u);
   EXPECT_EQ(RunProgram({KVASIR, "help", "bench"}).out, RunProgram({KVASIR, "bench", "--help"}).out);

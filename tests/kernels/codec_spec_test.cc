@@ -17,6 +17,14 @@ TEST(CodecSpec, CanonicalForms) {
       {"k:int(2,chan,32)|v:int(2,tok,32)|P:bits", "k:Q:int(2,chan,32,asym)|v:Q:int(2,tok,32,asym)|P:bits"},
       {"k:int(2,chan,32)|v:int(2,tok,32)", "k:Q:int(2,chan,32,asym)|v:Q:int(2,tok,32,asym)|P:bits"},
       {"k:int(4,chan,32)|v:raw", "k:Q:int(4,chan,32,asym)|v:P:raw|P:bits"},
+      {"B:uni(256)|E:knorm|raw", "B:uni(256)|E:knorm(drop)|P:raw"},
+      {"B:uni(0.250)|E:late(demote)|R:sink|int(8,tok)|kd:int(2,chan)|vd:int(2,tok)",
+       "B:uni(0.25)|E:late(demote)|R:sink(4)|Q:int(8,tok,0,asym)|kd:Q:int(2,chan,32,asym)|vd:Q:int(2,tok,0,asym)|P:"
+       "bits"},
+      {"X:ext(head)|raw", "X:ext(head)|P:raw"},
+      {"R:win(128)|int(2,chan)", "R:win(128)|Q:int(2,chan,32,asym)|P:bits"},
+      {"had|lm(4)", "T:had(0,1)|Q:lm(4)|P:bits"},
+      {"k:had(64,7)|int(8,tok)", "k:T:had(64,7)|Q:int(8,tok,0,asym)|P:bits"},
       {"k:int(4,chan)|k:bits|v:int(8,tok)", "k:Q:int(4,chan,32,asym)|k:P:bits|v:Q:int(8,tok,0,asym)|P:bits"},
   };
   for (const auto& [spec, canonical] : cases) {
@@ -43,23 +51,37 @@ TEST(CodecSpec, RefusalsNamePositionAndCure) {
       {"raw raw", 3, "the end"},
       {" raw", 0, "a stage name"},
       {"raw(1)", 4, "without arguments"},
-      {"int", 0, "int(4,chan,32)"},
+      {"int", 0, "int(bits,axis"},
       {"int()", 4, "an argument"},
-      {"int(8)", 0, "int(4,chan,32)"},
+      {"int(8)", 0, "int(bits,axis"},
       {"int(8,tok", 9, "')'"},
       {"int(5,tok)", 4, "8, 4, 3 or 2"},
       {"int(9999999999999999999999,tok)", 4, "8, 4, 3 or 2"},
-      {"int(8,row)", 6, "chan or tok"},
+      {"int(8,row)", 6, "tok or chan"},
       {"int(8,tok,x)", 10, "group size"},
       {"int(8,tok,70000)", 10, "65536"},
-      {"int(8,tok,32,even)", 13, "sym or asym"},
+      {"int(8,tok,32,even)", 13, "asym or sym"},
       {"raw|raw", 4, "has its coder already"},
-      {"k:raw", 5, "values have none"},
-      {"v:raw", 5, "keys have none"},
+      {"k:raw", 5, "|v: and a quantiser"},
+      {"v:raw", 5, "|k: and a quantiser"},
       {"bits", 0, "a quantiser"},
-      {"raw|bits", 4, "a quantiser"},
-      {"int(8,tok)|bits|bits", 16, "a quantiser"},
+      {"raw|bits", 4, "its coder already"},
+      {"int(8,tok)|bits|bits", 16, "the tensor is packed"},
+      {"int(8,tok)|had", 11, "transforms stand before"},
+      {"had|raw", 4, "takes elements as they are"},
+      {"had(3)|int(8,tok)", 4, "a power of two"},
+      {"had", 3, "|k: and a quantiser"},
+      {"int(8,tok)|int(8,tok)", 11, "quantiser already"},
       {"RAW", 0, "a stage name"},
+      {"B:uni(0.5)|raw", 14, "a scorer"},
+      {"E:knorm|raw", 11, "a budget"},
+      {"k:B:uni(0.5)|E:knorm|raw", 0, "without a prefix"},
+      {"B:uni(0.5)|E:knorm(demote)|raw", 30, "demoted tokens have no stage"},
+      {"B:uni(0.5)|E:knorm|raw|d:int(2,tok)", 35, "a scorer that demotes"},
+      {"B:uni(0.5)|B:uni(0.5)|E:knorm|raw", 11, "a budget already"},
+      {"B:uni(x)|E:knorm|raw", 6, "a number of tokens"},
+      {"B:uni(0.5)|E:knorm|E:late|raw", 19, "a scorer already"},
+      {"R:sink(4)|R:sink(4)|raw", 10, "exempt already"},
   };
   for (const Case& c : cases) {
     const auto codec = Codec::Parse(c.spec);
@@ -82,8 +104,9 @@ TEST(CodecSpec, TooLongIsRefused) {
 }
 
 TEST(CodecSpec, RandomSpecsNeverCrashAndAcceptedOnesAreFixedPoints) {
-  const char* pieces[] = {"k:", "v:", "Q:", "P:",   "int", "bits", "raw",  "splitexp", "(",    ")", ",",
-                          "|",  "8",  "4",  "chan", "tok", "sym",  "asym", "32",       "\x80", " "};
+  const char* pieces[] = {"k:", "v:",     "Q:",   "P:",  "int",      "had", "lm",   "T:", "B:uni(0.5)", "E:knorm",
+                          "d:", "R:sink", "bits", "raw", "splitexp", "(",   ")",    ",",  "|",          "8",
+                          "4",  "chan",   "tok",  "sym", "asym",     "32",  "\x80", " "};
   auto rng = testing::Rng(4);
   for (int i = 0; i < 20000; ++i) {
     std::string spec;

@@ -204,7 +204,8 @@ TEST(Codec, KeyAndValueMayDiffer) {
 
 TEST(Codec, DamagedFramesNeverLeadOutside) {
   auto rng = testing::Rng(14);
-  for (const char* spec : {"raw", "splitexp", "int(8,tok)", "int(4,chan,32)", "int(3,tok,64)", "int(2,chan,32,sym)"}) {
+  for (const char* spec : {"raw", "splitexp", "int(8,tok)", "int(4,chan,32)", "int(3,tok,64)", "int(2,chan,32,sym)",
+                           "had|lm(3)", "had|int(4,tok,32)"}) {
     SCOPED_TRACE(spec);
     const auto codec = MustParse(spec);
     for (const FrameShape shape : {FrameShape{1, 40, 64}, FrameShape{2, 33, 80}, FrameShape{1, 3, 7}}) {

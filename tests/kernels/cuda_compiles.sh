@@ -9,7 +9,7 @@ mkdir -p "$work/objects"
 echo "toolkit: $("$root/bin/nvcc" --version | grep release)"
 for file in "$source"/kernels/cuda/*.cu; do
   echo "nvcc $(basename "$file")"
-  "$root/bin/nvcc" -std=c++20 -arch=sm_90a --fmad=false --expt-relaxed-constexpr -Xcompiler -Wall,-Wextra,-Werror \
+  "$root/bin/nvcc" -std=c++20 -arch=sm_90a --fmad=false --expt-relaxed-constexpr --extended-lambda -Xcompiler -Wall,-Wextra,-Werror \
     -I"$source" -c "$file" -o "$work/objects/$(basename "$file").o"
 done
 for file in "$source"/kernels/cuda/*.cc; do

@@ -100,7 +100,13 @@ inline PackJob MakePack(const std::shared_ptr<const Codec>& codec, const Engine&
                         Packed& packed) {
   packed.area.assign(MaxFrameAreaBytes(*codec, e.cache.layout, part), std::byte{0xEE});
   packed.result.directory.assign(FrameCount(e.cache.layout, part), {});
-  return {codec, &e.cache, e.pages, part, packed.area, &packed.result};
+  return {.codec = codec,
+          .cache = &e.cache,
+          .pages = e.pages,
+          .part = part,
+          .area = packed.area,
+          .inputs = {},
+          .result = &packed.result};
 }
 
 inline UnpackJob MakeUnpack(const std::shared_ptr<const Codec>& codec, const Engine& e, const PartGeometry& part,

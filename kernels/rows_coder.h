@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// RowsCoder: frames whose rows have classes: some exact, some kept, some demoted, some not there.
+//
+// Frame: flags u8 | class map, 2 bits a row, [heads][tokens], four rows a byte (flag 1) | weights fp32 [stored rows][2]
+// (flag 2) | lengths u32 [heads][3] (flag 1): exact, kept, demoted rows of the head | their frames, each [1][n][dim].
+// Without flag 1 all rows are kept rows, and one frame [heads][tokens][dim] follows. Rows of one class and head are
+// coded as a frame of their own, in the order of the tokens.
+#pragma once
+
+#include <memory>
+
+#include "kernels/frame_coder.h"
+
+namespace kvasir {
+
+struct RowsCoderOptions {
+  std::shared_ptr<const FrameCoder> kept;
+  std::shared_ptr<const FrameCoder> demoted;  ///< null: what is not kept is dropped
+  uint32_t sink_tokens = 0;                   ///< exact without being told so by a selection
+  bool selects = false;                       ///< classes must be brought
+};
+
+class RowsCoder final : public FrameCoder {
+ public:
+  explicit RowsCoder(RowsCoderOptions options);
+
+  bool lossless() const override { return false; }
+  DeviceCoder device_coder() const override { return {}; }
+  Result<bool> Check(const FrameShape& shape) const override;
+  Result<bool> CheckInputs(const FrameInputs& inputs) const override;
+  uint64_t MaxFrameBytes(const FrameShape& shape) const override;
+  std::vector<FrameSection> Sections(const FrameShape& shape) const override;
+  uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
+                  Destination destination, const FrameInputs& inputs) const override;
+  /// kDataLoss for a frame that lacks rows.
+  Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
+                      std::vector<std::byte>& scratch, Destination destination) const override;
+  Result<StoredRows> Rows(const FrameShape& shape, std::span<const uint8_t> frame) const override;
+  Result<bool> DecodeRows(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* rows,
+                          std::vector<std::byte>& scratch) const override;
+
+ private:
+  struct Opened;  // a frame's parts, checked
+  Result<Opened> Open(const FrameShape& shape, std::span<const uint8_t> frame) const;
+  const FrameCoder* CoderOf(RowClass of) const;
+  Result<bool> DecodeClasses(const FrameShape& shape, const Opened& opened, const StoredRows& stored, bool compact,
+                             uint8_t* out, std::vector<std::byte>& scratch) const;
+
+  const RowsCoderOptions options_;
+  const std::shared_ptr<const FrameCoder> exact_;
+};
+
+}  // namespace kvasir

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of selecting stages. A new stage: its header, and its line here.
+#pragma once
+
+#include "kernels/stages/b_ada.h"
+#include "kernels/stages/b_class.h"
+#include "kernels/stages/b_cos3.h"
+#include "kernels/stages/b_head.h"
+#include "kernels/stages/b_pyr.h"
+#include "kernels/stages/b_uni.h"
+#include "kernels/stages/e_acc.h"
+#include "kernels/stages/e_accf.h"
+#include "kernels/stages/e_accn.h"
+#include "kernels/stages/e_chunk.h"
+#include "kernels/stages/e_expq.h"
+#include "kernels/stages/e_ext.h"
+#include "kernels/stages/e_knorm.h"
+#include "kernels/stages/e_late.h"
+#include "kernels/stages/e_vnorm.h"
+#include "kernels/stages/e_win.h"
+#include "kernels/stages/m_comp.h"
+#include "kernels/stages/r_ends.h"
+#include "kernels/stages/stage_list.h"
+#include "kernels/stages/x_ext.h"
+
+namespace kvasir {
+
+/// In the order of `kvasir codecs`: budgets, scorers, what reshapes scores, mergers, what is exempt, extents.
+using SelectStages = StageList<  //
+    UniformBudget,               //
+    AdaptiveBudget,              //
+    ClassBudget,                 //
+    CosineBudget,                //
+    HeadBudget,                  //
+    PyramidBudget,               //
+    AttentionScorer,             //
+    ForgettingScorer,            //
+    NormalisedScorer,            //
+    ExpectedScorer,              //
+    ExternalScorer,              //
+    KeyNormScorer,               //
+    LateScorer,                  //
+    WindowScorer,                //
+    ChunkScores,                 //
+    ValueNormScores,             //
+    CompensationMerge,           //
+    SinkTokens,                  //
+    WindowTokens,                //
+    HeadExtents>;
+
+}  // namespace kvasir
