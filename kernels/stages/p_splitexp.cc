@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/simd/bodies.h"
+#include "kernels/stages/p_splitans.h"
 
 namespace kvasir {
 namespace {
@@ -176,10 +177,16 @@ void DecodeSplitChunkReference(const SplitFormat& f, const SplitChunk& chunk, co
 }
 
 Result<SplitExpStage::Args> SplitExpStage::Read(const StageArguments& in) {
-  if (Result<bool> none = in.Count(0, 0); !none.ok()) return none.error();
-  return Args{};
+  if (Result<bool> counted = in.Count(0, 1); !counted.ok()) return counted.error();
+  if (!in.Has(0)) return Args{};
+  const Result<uint32_t> coding = in.Word(0, 0, {{"ans"}}, "how exponents are coded");
+  if (!coding.ok()) return coding.error();
+  return Args{1};
 }
 
-std::shared_ptr<const FrameCoder> SplitExpStage::Coder(const Args&) { return std::make_shared<SplitExpCoder>(); }
+std::shared_ptr<const FrameCoder> SplitExpStage::Coder(const Args& a) {
+  if (a.ans != 0) return MakeSplitAnsCoder();
+  return std::make_shared<SplitExpCoder>();
+}
 
 }  // namespace kvasir

@@ -164,14 +164,16 @@ void DecodeSplitChunkReference(const SplitFormat& f, const SplitChunk& chunk, co
                                uint32_t count, uint8_t* out);
 
 struct SplitExpStage {
-  struct Args {};
+  struct Args {
+    uint32_t ans = 0;  ///< 1: the exponents by rANS, p_splitans.h
+  };
   static constexpr StageRole kRole = StageRole::kCoder;
   static constexpr StageInfo kInfo = {
-      "P", "splitexp", "splitexp",
+      "P", "splitexp", "splitexp[(ans)]",
       "Lossless for bf16 and fp16: sign and mantissa as they are, the exponent as a short code in a window chosen from "
-      "the data (SplitZip, arXiv 2605.01708)"};
+      "the data (SplitZip, arXiv 2605.01708); ans: exponents by rANS (arXiv 1311.2540), smaller and slower"};
   static Result<Args> Read(const StageArguments& in);
-  static std::string Print(const Args&) { return ""; }
+  static std::string Print(const Args& a) { return a.ans != 0 ? "ans" : ""; }
   static std::shared_ptr<const FrameCoder> Coder(const Args&);
 };
 

@@ -10,8 +10,14 @@
 namespace kvasir::fuzzing {
 namespace {
 
-constexpr const char* kSpecs[] = {"raw",           "splitexp",         "int(8,tok)",      "int(4,chan,32)",
-                                  "int(3,tok,32)", "int(2,chan,16,sym)", "k:int(2,chan,32)|v:int(4,tok,32)"};
+constexpr const char* kSpecs[] = {"raw",
+                                  "splitexp",
+                                  "int(8,tok)",
+                                  "int(4,chan,32)",
+                                  "int(3,tok,32)",
+                                  "int(2,chan,16,sym)",
+                                  "k:int(2,chan,32)|v:int(4,tok,32)",
+                                  "splitexp(ans)"};
 
 struct Case {
   std::shared_ptr<const Codec> codec;

@@ -11,6 +11,7 @@ TEST(CodecSpec, CanonicalForms) {
   const std::pair<const char*, const char*> cases[] = {
       {"raw", "P:raw"},
       {"P:splitexp", "P:splitexp"},
+      {"splitexp(ans)", "P:splitexp(ans)"},
       {"int(8,tok)", "Q:int(8,tok,0,asym)|P:bits"},
       {"int(4,chan)", "Q:int(4,chan,32,asym)|P:bits"},
       {"Q:int(3,tok,064,sym)|bits", "Q:int(3,tok,64,sym)|P:bits"},
@@ -51,6 +52,8 @@ TEST(CodecSpec, RefusalsNamePositionAndCure) {
       {"raw raw", 3, "the end"},
       {" raw", 0, "a stage name"},
       {"raw(1)", 4, "without arguments"},
+      {"splitexp(huf)", 9, "ans"},
+      {"splitexp(ans,1)", 0, "splitexp[(ans)]"},
       {"int", 0, "int(bits,axis"},
       {"int()", 4, "an argument"},
       {"int(8)", 0, "int(bits,axis"},
@@ -104,9 +107,9 @@ TEST(CodecSpec, TooLongIsRefused) {
 }
 
 TEST(CodecSpec, RandomSpecsNeverCrashAndAcceptedOnesAreFixedPoints) {
-  const char* pieces[] = {"k:", "v:",     "Q:",   "P:",  "int",      "had", "lm",   "T:", "B:uni(0.5)", "E:knorm",
-                          "d:", "R:sink", "bits", "raw", "splitexp", "(",   ")",    ",",  "|",          "8",
-                          "4",  "chan",   "tok",  "sym", "asym",     "32",  "\x80", " "};
+  const char* pieces[] = {"k:",      "v:", "Q:",     "P:",   "int", "had",      "lm", "ans",  "T:", "B:uni(0.5)",
+                          "E:knorm", "d:", "R:sink", "bits", "raw", "splitexp", "(",  ")",    ",",  "|",
+                          "8",       "4",  "chan",   "tok",  "sym", "asym",     "32", "\x80", " "};
   auto rng = testing::Rng(4);
   for (int i = 0; i < 20000; ++i) {
     std::string spec;

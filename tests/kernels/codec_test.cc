@@ -23,7 +23,7 @@ const FrameShape kShapes[] = {{1, 1, 1}, {1, 16, 64}, {2, 7, 80}, {1, 256, 128},
 
 TEST(Codec, LosslessRoundTripsAreBitExact) {
   auto rng = testing::Rng(10);
-  for (const char* spec : {"raw", "splitexp"}) {
+  for (const char* spec : {"raw", "splitexp", "splitexp(ans)"}) {
     const auto codec = MustParse(spec);
     EXPECT_TRUE(codec->lossless());
     for (FrameShape shape : kShapes) {
@@ -204,8 +204,8 @@ TEST(Codec, KeyAndValueMayDiffer) {
 
 TEST(Codec, DamagedFramesNeverLeadOutside) {
   auto rng = testing::Rng(14);
-  for (const char* spec : {"raw", "splitexp", "int(8,tok)", "int(4,chan,32)", "int(3,tok,64)", "int(2,chan,32,sym)",
-                           "had|lm(3)", "had|int(4,tok,32)"}) {
+  for (const char* spec : {"raw", "splitexp", "splitexp(ans)", "int(8,tok)", "int(4,chan,32)", "int(3,tok,64)",
+                           "int(2,chan,32,sym)", "had|lm(3)", "had|int(4,tok,32)"}) {
     SCOPED_TRACE(spec);
     const auto codec = MustParse(spec);
     for (const FrameShape shape : {FrameShape{1, 40, 64}, FrameShape{2, 33, 80}, FrameShape{1, 3, 7}}) {

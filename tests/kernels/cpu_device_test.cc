@@ -33,7 +33,7 @@ TEST(CpuDevice, PacksAndUnpacksEveryLayout) {
         Engine before = b;
         PartGeometry part{
             1, layout.layers - 1, layout.kv_heads > 1 ? 1u : 0u, layout.kv_heads > 1 ? layout.kv_heads - 1 : 1, 32, 48};
-        for (const char* spec : {"raw", "splitexp"}) {
+        for (const char* spec : {"raw", "splitexp", "splitexp(ans)"}) {
           const auto codec = testing::MustParse(spec);
           Packed packed;
           const JobStatus pack = RunJob(*device, MakePack(codec, a, part, packed));
