@@ -5,7 +5,7 @@ import html
 import math
 
 WIDTH, HEIGHT = 1000, 620
-LEFT, RIGHT, TOP, BOTTOM = 70, 28, 112, 64
+LEFT, RIGHT, TOP, BOTTOM = 70, 40, 112, 64
 RAIL = 34  # height of the lossless rail
 PLOT_BOTTOM = HEIGHT - BOTTOM - RAIL
 LETTER = 6.3  # width of a 12 px letter, about
@@ -59,7 +59,7 @@ def legend(families: list[str]) -> str:
         index = COLOURS.get(family)
         paint = "var(--soft)" if index is None else f"var(--c{index})"
         out += f'<circle cx="{left + 5:.1f}" cy="69" r="4.5" style="fill: {paint}"/>' + text(left + 15, 73, family)
-        left += 15 + LETTER * len(family) + 18
+        left += 15 + LETTER * len(family) + 9
     out += f'<line class="front" x1="{left}" x2="{left + 24}" y1="69" y2="69"/>'
     return out + text(left + 30, 73, "Pareto front")
 
@@ -72,9 +72,9 @@ def place(x: float, y: float, words: str, taken: list[tuple]) -> tuple[float, fl
     """Where a label stands free: below left, where the front leaves room, else about. None: nowhere."""
     width = LETTER * len(words)
     for dx, dy in ((-8 - width, 14), (-8 - width, 4), (-width / 2, 20), (8, 4), (8, -6), (8, 16), (-8 - width, -8), (-width / 2, -10),
-                   (-12 - width, 26), (-width / 2, 32)):
+                   (-12 - width, 26), (-width / 2, 32), (10, -18), (-width / 2, -22), (-20, 44)):
         box = (x + dx, y + dy - 11, x + dx + width, y + dy + 3)
-        if box[0] > LEFT and box[2] < WIDTH - RIGHT and box[3] < HEIGHT - BOTTOM and box[1] > TOP and \
+        if box[0] > LEFT and box[2] < WIDTH - 4 and box[3] < HEIGHT - BOTTOM and box[1] > TOP and \
                 not any(overlaps(box, other) for other in taken):
             taken.append(box)
             return x + dx, y + dy
