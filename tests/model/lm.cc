@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runner: the forward pass. Per layer four steps, each shared out to the workers, a barrier after each:
 //   1 ProjectAndStore    norm, q k v, rotation; K and V go to the pages of the rank that owns the head
-//   2 UnpackPages        pages 0 .. t back to fp32 panels, new and old positions alike
+//   2 UnpackPages        pages 0 .. t back to fp32 panels, new and old positions alike; or UnpackContext: rows of a
+//                        ragged context, and the pages after it
 //   3 AttendHeads        query head by query head, each from the panels of its own KV head
 //   4 MixAndFeedForward  o projection, norm, SwiGLU; every output is one sum over all heads, in head order
 // The buffer between 3 and 4 is what an all-gather over tensor-parallel ranks would give.
@@ -13,6 +14,7 @@
 #include <utility>
 
 #include "tests/model/attention.h"
+#include "tests/model/chunk_check.h"
 #include "tests/model/lm_math.h"
 #include "tests/model/lm_weights.h"
 #include "tests/model/worker_pool.h"
@@ -24,59 +26,20 @@ constexpr size_t kTokenBlock = 64;    ///< tokens that go through a layer's matr
 constexpr size_t kQueryBlock = 8;     ///< query rows of one attention task
 constexpr size_t kUnpackBlock = 256;  ///< positions of one unpack task
 
-Error Wrong(const std::string& what) { return {ErrorCode::kInvalidArgument, "chunk: " + what}; }
-
-Result<bool> CheckRank(const RankKv& rank, const ModelConfig& config, size_t end) {
-  if (rank.cache == nullptr) return Wrong("a rank has no cache");
-  const PagedCache& cache = *rank.cache;
-  const KvLayout& layout = cache.layout;
-  if (layout.layers != config.layers || layout.kv_heads != config.kv_heads || layout.key_dim != config.head_dim ||
-      layout.value_dim != config.head_dim || ElementBytes(layout.element) == 0) {
-    return Wrong("a rank's cache has another layout than the model");
-  }
-  if (cache.memory != MemoryKind::kHost) return Wrong("a rank's pages are not in host memory");
-  if (cache.first_layer != 0 || cache.layers.size() != config.layers) {
-    return Wrong("a rank's cache does not hold all layers");
-  }
-  if (cache.page_tokens == 0 || rank.pages.size() < (end + cache.page_tokens - 1) / cache.page_tokens) {
-    return Wrong("a rank has too few pages for position " + std::to_string(end - 1));
-  }
-  return true;
+/// Rows that a KV head has before the chunk.
+size_t RowsBefore(const Chunk& chunk, uint32_t layer, uint32_t kv_head) {
+  const RaggedKv* context = ContextOf(chunk, kv_head);
+  if (context == nullptr) return chunk.first_position;
+  return RowsOf(*context, layer, kv_head) + (chunk.first_position - context->tokens);
 }
 
-Result<bool> CheckChunk(const Chunk& chunk, const ModelConfig& config) {
-  const size_t end = size_t{chunk.first_position} + chunk.tokens.size();
-  if (chunk.tokens.empty()) return Wrong("no tokens");
-  if (end > config.context_max) {
-    return Wrong("position " + std::to_string(end - 1) + " is beyond the context of " +
-                 std::to_string(config.context_max));
+/// The most rows that a head of any layer has at the end of the chunk.
+size_t RowsAtEnd(const Chunk& chunk, const ModelConfig& config) {
+  size_t most = 0;
+  for (uint32_t layer = 0; layer < config.layers; ++layer) {
+    for (uint32_t head = 0; head < config.kv_heads; ++head) most = std::max(most, RowsBefore(chunk, layer, head));
   }
-  for (const uint32_t token : chunk.tokens) {
-    if (token >= config.vocab) return Wrong("token " + std::to_string(token) + " is outside the vocabulary");
-  }
-  std::vector<uint32_t> owners(config.kv_heads);
-  for (const RankKv& rank : chunk.ranks) {
-    if (const Result<bool> checked = CheckRank(rank, config, end); !checked.ok()) return checked.error();
-    for (uint64_t head = rank.cache->first_head; head < uint64_t{rank.cache->first_head} + rank.cache->heads; ++head) {
-      if (head >= config.kv_heads) {
-        return Wrong("a rank holds KV head " + std::to_string(head) + ", which there is not");
-      }
-      ++owners[head];
-    }
-  }
-  for (uint32_t head = 0; head < config.kv_heads; ++head) {
-    if (owners[head] != 1) {
-      return Wrong("KV head " + std::to_string(head) + " is held by " + std::to_string(owners[head]) + " ranks, not 1");
-    }
-  }
-  return true;
-}
-
-const RankKv& OwnerOf(const Chunk& chunk, uint32_t kv_head) {
-  for (const RankKv& rank : chunk.ranks) {
-    if (kv_head >= rank.cache->first_head && kv_head - rank.cache->first_head < rank.cache->heads) return rank;
-  }
-  std::abort();  // CheckChunk saw to it
+  return most + chunk.tokens.size();
 }
 
 }  // namespace
@@ -87,10 +50,11 @@ struct Runner::Scratch {
     std::vector<float> normed;  ///< [kTokenBlock][d_model]
     std::vector<float> wide;    ///< [kTokenBlock][q k v, or gate and up]
     std::vector<float> mixed;   ///< [kTokenBlock][d_model]
-    std::vector<float> scores;  ///< [kQueryBlock][sequence]
+    std::vector<float> scores;  ///< [kQueryBlock][rows]
   };
 
-  void Prepare(const ModelConfig& config, size_t n, size_t end) {
+  /// For n tokens that see `end` rows at most.
+  void Prepare(const ModelConfig& config, size_t n, size_t end, bool weighted) {
     const size_t q_width = size_t{config.query_heads} * config.head_dim;
     const size_t qkv_width = q_width + size_t{2} * config.kv_heads * config.head_dim;
     padded = RoundUp(end, kPanel);
@@ -99,6 +63,7 @@ struct Runner::Scratch {
     attended.resize(n * q_width);
     keys.resize(config.kv_heads * padded * config.head_dim);
     values.resize(keys.size());
+    weights.assign(weighted ? 2 * config.kv_heads * padded : 0, 1.0f);
     for (Worker& worker : workers) {
       worker.normed.resize(kTokenBlock * config.d_model);
       worker.wide.resize(kTokenBlock * std::max(qkv_width, size_t{2} * config.mlp_dim));
@@ -108,15 +73,17 @@ struct Runner::Scratch {
   }
   HeadPanels Panels(const ModelConfig& config, size_t kv_head) {
     const size_t offset = kv_head * padded * config.head_dim;
-    return {keys.data() + offset, values.data() + offset};
+    return {keys.data() + offset, values.data() + offset,
+            weights.empty() ? nullptr : weights.data() + 2 * kv_head * padded};
   }
 
-  size_t padded = 0;            ///< positions so far, rounded up to kPanel
+  size_t padded = 0;            ///< rows so far, rounded up to kPanel
   std::vector<float> residual;  ///< [n][d_model]
   std::vector<float> queries;   ///< [n][query heads][head_dim], rotated and scaled
   std::vector<float> attended;  ///< as queries
   std::vector<float> keys;      ///< [KV heads] panels of this layer
   std::vector<float> values;
+  std::vector<float> weights;  ///< [KV heads][rows][2]; empty where no row has any
   std::vector<Worker> workers;
 };
 
@@ -132,7 +99,11 @@ Runner::~Runner() = default;
 Result<std::vector<float>> Runner::Prefill(const Chunk& chunk) {
   const ModelConfig& config = model_->config();
   if (const Result<bool> checked = CheckChunk(chunk, config); !checked.ok()) return checked.error();
-  scratch_->Prepare(config, chunk.tokens.size(), chunk.first_position + chunk.tokens.size());
+  bool weighted = false;
+  for (const RaggedKv& context : chunk.context) {
+    for (const RaggedLayer& layer : context.layers) weighted = weighted || !layer.weights.empty();
+  }
+  scratch_->Prepare(config, chunk.tokens.size(), RowsAtEnd(chunk, config), weighted);
   for (size_t i = 0; i < chunk.tokens.size(); ++i) {
     const float* row = model_->weights().embedding.data() + size_t{chunk.tokens[i]} * config.d_model;
     std::copy_n(row, config.d_model, scratch_->residual.data() + i * config.d_model);
@@ -144,8 +115,11 @@ Result<std::vector<float>> Runner::Prefill(const Chunk& chunk) {
     if (chunk.before_layer && !chunk.before_layer(layer)) return stopped("before_layer");
     ProjectAndStore(chunk, layer);
     if (chunk.layer_written && !chunk.layer_written(layer)) return stopped("layer_written");
-    UnpackPages(chunk, layer);
-    AttendHeads(chunk);
+    chunk.context.empty() ? UnpackPages(chunk, layer) : UnpackContext(chunk, layer);
+    AttendHeads(chunk, layer);
+    if (chunk.layer_attended) {
+      chunk.layer_attended({layer, scratch_->residual, scratch_->queries, scratch_->attended});
+    }
     MixAndFeedForward(chunk, layer);
   }
   return Logits(chunk);
@@ -202,13 +176,26 @@ void Runner::UnpackPages(const Chunk& chunk, uint32_t layer) {
     for (size_t begin = block * kUnpackBlock; begin < block_end; begin += run) {
       const size_t run_end = std::min(begin + run, block_end);
       for (uint32_t head = 0; head < config.kv_heads; ++head) {
-        UnpackHead(OwnerOf(chunk, head), layer, head, begin, run_end, scratch_->Panels(config, head));
+        UnpackHead(OwnerOf(chunk, head), layer, head, {begin, run_end, begin}, scratch_->Panels(config, head));
       }
     }
   });
 }
 
-void Runner::AttendHeads(const Chunk& chunk) {
+void Runner::UnpackContext(const Chunk& chunk, uint32_t layer) {
+  const ModelConfig& config = model_->config();
+  const size_t end = chunk.first_position + chunk.tokens.size();
+  pool_->Run(config.kv_heads, [&](size_t task, size_t) {
+    const uint32_t head = static_cast<uint32_t>(task);
+    const RaggedKv& context = *ContextOf(chunk, head);
+    const HeadPanels panels = scratch_->Panels(config, head);
+    if (panels.weights != nullptr) std::fill_n(panels.weights, 2 * scratch_->padded, 1.0f);  // of the last layer
+    const size_t rows = UnpackHead(context, layer, head, panels);
+    UnpackHead(OwnerOf(chunk, head), layer, head, {context.tokens, end, rows}, panels);
+  });
+}
+
+void Runner::AttendHeads(const Chunk& chunk, uint32_t layer) {
   const ModelConfig& config = model_->config();
   const size_t n = chunk.tokens.size(), dim = config.head_dim, q_width = config.query_heads * dim;
   const size_t blocks = (n + kQueryBlock - 1) / kQueryBlock, group = config.query_heads / config.kv_heads;
@@ -218,7 +205,7 @@ void Runner::AttendHeads(const Chunk& chunk) {
     queries.q = scratch_->queries.data() + offset;
     queries.q_stride = queries.out_stride = q_width;
     queries.rows = std::min(kQueryBlock, n - first);
-    queries.first_position = chunk.first_position + first;
+    queries.first_position = RowsBefore(chunk, layer, static_cast<uint32_t>(head / group)) + first;
     queries.dim = dim;
     queries.out = scratch_->attended.data() + offset;
     Attend(*math_, queries, scratch_->Panels(config, head / group), scratch_->workers[worker].scores.data());

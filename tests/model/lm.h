@@ -6,7 +6,8 @@
 //
 // A position's K, V and logits depend on the tokens 0 .. position and the cached bytes alone: not on how positions were
 // cut into chunks, on how heads are spread over ranks, on page order, thread count or SIMD width. So "resumed from a
-// cache", "TP2" and "one token at a time" can be held to equality with "whole".
+// cache", "TP2" and "one token at a time" can be held to equality with "whole"; rows of a ragged context that lack no
+// token give the same bits as pages.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,7 @@
 #include "kernels/kv_layout.h"
 #include "kernels/result.h"
 #include "tests/model/paged_kv.h"
+#include "tests/model/ragged_kv.h"
 
 namespace kvasir::model {
 
@@ -71,6 +73,15 @@ class Model {
 
 /// Called on the thread that called Prefill; false stops it there with kUnavailable.
 using LayerHook = std::function<bool(uint32_t layer)>;
+/// What a layer computed for the n positions of a chunk, up to its attention. Valid during the call.
+struct LayerView {
+  uint32_t layer = 0;
+  std::span<const float> hidden;    ///< [n][d_model], before the layer
+  std::span<const float> queries;   ///< [n][query heads][head_dim], rotated, times 1 / sqrt(head_dim)
+  std::span<const float> attended;  ///< [n][query heads][head_dim]
+};
+/// Called on the thread that called Prefill.
+using LayerWatch = std::function<void(const LayerView& view)>;
 enum class LogitsOf : uint8_t { kNone, kLast, kAll };
 
 /// Positions [first_position, first_position + tokens.size()) of one sequence. Prefill borrows all that is named here.
@@ -81,8 +92,13 @@ struct Chunk {
   /// One per tensor-parallel rank, in any order; together they hold each KV head exactly once. A rank's share is
   /// whatever its cache says: [first_head, first_head + heads), even or not.
   std::span<const RankKv> ranks;
-  LayerHook before_layer;   ///< `layer` has not yet touched the cache: the place to wait for a fetch
-  LayerHook layer_written;  ///< K and V of `layer` are written for the whole chunk: the place to push
+  /// Empty: all earlier positions are in the pages. Else their first ones, `tokens` of them, are these rows instead,
+  /// one per rank, in any order, and those pages are not read. Each head attends over its own rows, then over the
+  /// pages.
+  std::span<const RaggedKv> context;
+  LayerHook before_layer;     ///< `layer` has not yet touched the cache: the place to wait for a fetch
+  LayerHook layer_written;    ///< K and V of `layer` are written for the whole chunk: the place to push
+  LayerWatch layer_attended;  ///< the attention of `layer` is done; its K and V are in the pages
   LogitsOf logits = LogitsOf::kLast;
 };
 
@@ -97,7 +113,7 @@ class Runner {
   explicit Runner(std::shared_ptr<const Model> model, const RunnerOptions& options = {});
   ~Runner();
 
-  /// Writes K (rotated) and V of the chunk into the pages and attends over positions 0 .. t of the pages. Returns
+  /// Writes K (rotated) and V of the chunk into the pages and attends over positions 0 .. t. Returns
   /// logits [n][vocab], n = 0, 1 or tokens.size(). kInvalidArgument names what is wrong with the chunk, before anything
   /// is written; kUnavailable: a hook said stop; pages of the chunk's positions are then partly written.
   Result<std::vector<float>> Prefill(const Chunk& chunk);
@@ -110,7 +126,8 @@ class Runner {
   struct Scratch;
   void ProjectAndStore(const Chunk& chunk, uint32_t layer);
   void UnpackPages(const Chunk& chunk, uint32_t layer);
-  void AttendHeads(const Chunk& chunk);
+  void UnpackContext(const Chunk& chunk, uint32_t layer);
+  void AttendHeads(const Chunk& chunk, uint32_t layer);
   void MixAndFeedForward(const Chunk& chunk, uint32_t layer);
   std::vector<float> Logits(const Chunk& chunk);
 

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads the table of methods.
+#include "tests/quality/methods.h"
+
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+#include "kernels/codec.h"
+
+namespace kvasir::quality {
+
+Result<std::string> ReadText(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return Error{ErrorCode::kInvalidArgument, path.string() + ": cannot be read; does it exist?"};
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+Result<std::vector<Method>> ParseMethods(std::string_view text) {
+  std::vector<Method> methods;
+  std::istringstream lines{std::string(text)};
+  std::string line;
+  for (uint32_t number = 1; std::getline(lines, line); ++number) {
+    if (line.empty() || line[0] == '#') continue;
+    const auto wrong = [&](const std::string& what) {
+      return Error{ErrorCode::kInvalidArgument, "methods, line " + std::to_string(number) + ": " + what};
+    };
+    std::istringstream fields(line);
+    Method method;
+    fields >> method.family >> method.spec >> std::ws;
+    std::getline(fields, method.name);
+    if (method.name.empty()) return wrong("write: family, spec, name");
+    if (const size_t at = method.spec.find('@'); at != std::string::npos) {
+      const std::string planes = method.spec.substr(at + 1);
+      if (planes.size() != 1 || planes[0] < '1' || planes[0] > '9') return wrong("behind @ stands 1 to 9, of planes");
+      method.planes = static_cast<uint32_t>(planes[0] - '0');
+      method.spec.resize(at);
+    }
+    const auto codec = Codec::Parse(method.spec);
+    if (!codec.ok()) return wrong(codec.error().message);
+    if (method.planes > (*codec)->planes()) return wrong("the spec has fewer planes; X:planes makes two");
+    methods.push_back(std::move(method));
+  }
+  return methods;
+}
+
+}  // namespace kvasir::quality
