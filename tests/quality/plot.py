@@ -8,7 +8,7 @@ WIDTH, HEIGHT = 1000, 620
 LEFT, RIGHT, TOP, BOTTOM = 70, 40, 112, 64
 RAIL = 34  # height of the lossless rail
 PLOT_BOTTOM = HEIGHT - BOTTOM - RAIL
-LETTER = 6.3  # width of a 12 px letter, about
+LETTER = 6.9  # width of a 12 px letter, about
 LABEL = 14  # height kept free for a label
 
 STYLE = """
