@@ -125,6 +125,12 @@ void Gatherer::Acquire(const std::shared_ptr<Batch>& batch) {
                                if (!reply.ok()) return End(batch, reply.status());
                                auto taken = std::make_shared<AcquireReply>(*std::move(reply));
                                if (taken->lease == 0) return End(batch, absl::NotFoundError("nothing of it is held there now"));
+                               // Now, not when the views are known: cold parts may be told at once, and are told once.
+                               batch->lease = std::make_shared<Lease>(AskerOf(batch->domain, batch->ns).desk, batch->path, taken->lease, taken->lease_for);
+                               batch->lease->Begin([this, batch](const WatchEvent& event) {
+                                 if (batch->taken) return OnLease(batch, event);
+                                 batch->early.push_back(event);
+                               });
                                host_.learn(batch->domain, batch->ns, taken->views, [this, batch, taken](const absl::Status& known) {
                                  if (batch->done || stopped_) return;
                                  if (!known.ok()) return End(batch, known);
@@ -135,7 +141,6 @@ void Gatherer::Acquire(const std::shared_ptr<Batch>& batch) {
 
 void Gatherer::Take(const std::shared_ptr<Batch>& batch, AcquireReply& reply) {
   batch->views = reply.views;
-  batch->lease = std::make_shared<Lease>(AskerOf(batch->domain, batch->ns).desk, batch->path, reply.lease, reply.lease_for);
   std::vector<std::pair<uint32_t, PartGrant>> here;
   size_t next = 0;
   for (size_t r = 0; r < batch->runs.size() && r < reply.held.size(); ++r) {
@@ -158,8 +163,8 @@ void Gatherer::Take(const std::shared_ptr<Batch>& batch, AcquireReply& reply) {
     }
   }
   batch->taken = true;
-  batch->lease->Begin([this, batch](const WatchEvent& event) { OnLease(batch, event); });
-  if (!batch->done) OfferParts(batch, here);
+  OfferParts(batch, here);
+  for (const WatchEvent& event : std::exchange(batch->early, {})) OnLease(batch, event);
   if (!batch->done && batch->open == 0) End(batch, absl::OkStatus());
 }
 
