@@ -77,6 +77,11 @@ std::vector<Owner> Router::Writers(const BlockKey& run_key) {
 
 std::vector<Owner> Router::Readers(const BlockKey& run_key) {
   std::vector<Owner> owners = OwnersAt(PlaceForReading(run_key, current_, std::max(1u, desk_.options.replicas)));
+  const auto fastest = std::min_element(owners.begin(), owners.end(), [](const Owner& a, const Owner& b) { return a.link->latency() < b.link->latency(); });
+  if (fastest != owners.end()) {
+    const Duration slow = std::max(kSlowMin, kSlowTimes * fastest->link->latency());
+    std::stable_partition(owners.begin(), owners.end(), [slow](const Owner& owner) { return owner.link->latency() <= slow; });
+  }
   const auto spread = spreads_.find(run_key);
   if (spread == spreads_.end()) return owners;
   if (spread->second.until < desk_.loop.Now()) {

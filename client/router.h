@@ -23,6 +23,8 @@ struct Owner {
   uint32_t shard = 0;
 };
 
+inline constexpr Duration kSlowMin = std::chrono::milliseconds(20);  ///< an owner is slow when it takes longer than this,
+inline constexpr int kSlowTimes = 8;                                 ///< and so many times longer than another owner of the run
 inline constexpr Duration kSpreadFor = std::chrono::seconds(10);
 inline constexpr size_t kSpreadsMax = 4096;  ///< hot runs remembered
 
@@ -35,7 +37,7 @@ class Router {
   void Greet(const std::string& control, absl::AnyInvocable<void(absl::Status)> done);
   /// Everybody who may take new blocks of a run, primary first, paused ones too.
   std::vector<Owner> Writers(const BlockKey& run_key);
-  /// Whom to ask for a run, in order. Readers of a run that lies on more nodes than placed begin at different ones.
+  /// Whom to ask for a run, in order; a slow one after the others. Readers of a run that lies on more nodes than placed begin at different ones.
   std::vector<Owner> Readers(const BlockKey& run_key);
   /// A node said that so many owners of the run, in rank order, hold it. Forgotten after kSpreadFor.
   void NoteSpread(const BlockKey& run_key, uint32_t spread);

@@ -50,6 +50,7 @@ class NodeLink {
   };
   static constexpr size_t kEarlyEventsMax = 4096;  ///< PartsReady that came before the answer to their Acquire
   static constexpr Duration kRenewalMin = std::chrono::milliseconds(10);
+  static constexpr Duration kLatencyHalf = std::chrono::seconds(5);
   static constexpr Duration kProbeMin = std::chrono::milliseconds(20);  ///< from a failure to the next dial
 
   /// `id` is "" until the first Hello tells it (a seed address); afterwards another id is refused.
@@ -58,6 +59,9 @@ class NodeLink {
   /// Skipped by placement: it failed less than retry_pause ago.
   bool paused() const { return desk_.loop.Now() < paused_until_; }
   bool up() const { return session_ != 0; }
+  /// How long Acquires took there lately: half of what a slower one adds counts at once, an eighth of what a faster one saves, and
+  /// it halves every kLatencyHalf, so that one who is avoided is tried again. 0 = nothing is known.
+  Duration latency() const;
   /// Only while a member: a node that left is not kept alive for the asker's sake.
   void set_member(bool member) { member_ = member; }
 
@@ -113,6 +117,7 @@ class NodeLink {
   bool Patient(Instant deadline) const;
   /// What the status of a call says about the node: nothing, a stale session, or that it is gone.
   void Judge(const absl::Status& status, bool patient);
+  void NoteLatency(Instant asked);
   Instant CallDeadline() const { return desk_.loop.Now() + desk_.call_deadline; }
 
   LinkDesk& desk_;
@@ -135,6 +140,8 @@ class NodeLink {
   absl::flat_hash_map<uint32_t, ShardState> shards_;
   absl::flat_hash_map<uint64_t, OnLease> leases_;
   uint32_t acquires_under_way_ = 0;
+  Duration latency_{};                     // at latency_at_
+  Instant latency_at_{};
   std::vector<PartsReady> early_;  // kept only while an Acquire is under way
 };
 

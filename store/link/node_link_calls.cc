@@ -32,7 +32,8 @@ void NodeLink::Acquire(const std::shared_ptr<Path>& path, AcquireRequest request
   const bool patient = Patient(deadline);
   Call<AcquireRequest, AcquireReply>(
       desk_.mailbox, desk_.loop, *api_, &StoreApi::Acquire, std::move(request), deadline,
-      [this, life = life_, patient, done = std::move(done)](absl::StatusOr<AcquireReply> reply) mutable {
+      [this, life = life_, patient, asked = desk_.loop.Now(), done = std::move(done)](absl::StatusOr<AcquireReply> reply) mutable {
+        if (reply.ok() || absl::IsDeadlineExceeded(reply.status())) NoteLatency(asked);
         if (life == life_) Judge(reply.status(), patient);
         done(std::move(reply));
         if (life != life_) return;
@@ -41,6 +42,17 @@ void NodeLink::Acquire(const std::shared_ptr<Path>& path, AcquireRequest request
           if (life == life_ && --acquires_under_way_ == 0) early_.clear();
         });
       });
+}
+
+Duration NodeLink::latency() const {
+  const auto halvings = static_cast<int>(std::min<int64_t>((desk_.loop.Now() - latency_at_) / kLatencyHalf, 62));
+  return latency_ / (int64_t{1} << halvings);
+}
+
+void NodeLink::NoteLatency(Instant asked) {
+  const Duration known = latency(), took = std::chrono::duration_cast<Duration>(desk_.loop.Now() - asked);
+  latency_ = known == Duration::zero() ? took : known + (took - known) / (took > known ? 2 : 8);
+  latency_at_ = desk_.loop.Now();
 }
 
 void NodeLink::Touch(TouchRequest request, absl::AnyInvocable<void(absl::StatusOr<TouchReply>)> done) {

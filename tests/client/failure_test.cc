@@ -193,6 +193,26 @@ TEST(FailureTest, ASilentNodeIsRoutedAround) {
   EXPECT_EQ(primary.seen().acquires, asked) << "it is not asked again for retry_pause";
 }
 
+TEST(FailureTest, ASlowOwnerIsAskedLast) {
+  Cluster cluster(2);
+  SessionOptions options = cluster.Options();
+  options.replicas = 2;
+  options.call_deadline = std::chrono::milliseconds(100);
+  options.retry_pause = Duration::zero();  // so that it is not for the failure that it is skipped
+  auto session = cluster.Open(options);
+  Written w(cluster, *session, 4);
+  const std::vector<size_t> owners = cluster.Owners(w.chain, 0);
+  FakeStore& primary = cluster.node(owners[0]);
+  primary.Silence(true);
+  EXPECT_EQ(FetchAll(*session, w.chain, w.read).blocks, 4u);
+  primary.Silence(false);
+  const uint64_t asked = primary.seen().acquires;
+  EXPECT_EQ(FetchAll(*session, w.chain, w.read).blocks, 4u);
+  EXPECT_EQ(primary.seen().acquires, asked) << "the other is much faster";
+  cluster.node(owners[1]).Kill();
+  EXPECT_EQ(FetchAll(*session, w.chain, w.read).blocks, 4u) << "slow is better than none";
+}
+
 TEST(FailureTest, AnOwnerThatIsBackIsAskedWhenNoOtherIsLeft) {
   Cluster cluster(2);
   SessionOptions options = cluster.Options();
