@@ -19,7 +19,7 @@ struct StageList {
   template <class Use>
   static void With(uint32_t index, Use&& use) {
     uint32_t i = 0;
-    ((i++ == index ? (use.template operator()<Stages>(), true) : false) || ...);
+    static_cast<void>(((i++ == index ? (use.template operator()<Stages>(), true) : false) || ...));
   }
   template <class Use>
   static void ForEach(Use&& use) {
