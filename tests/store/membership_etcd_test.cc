@@ -106,10 +106,10 @@ class RealEtcd : public ::testing::Test {
   void SetUp() override {
     if (const std::string missing = EtcdCluster::Missing(); !missing.empty()) GTEST_SKIP() << missing;
   }
-  /// Announces until etcd confirms: an election and a new connection may take longer than one call waits.
+  /// Announces until etcd confirms, for a minute: elections and new connections on a busy machine may take longer than a call waits.
   static bool Told(Peer& peer, MemberState state) {
     absl::Status told;
-    for (int attempt = 0; attempt < 5; ++attempt) {
+    for (const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(1); std::chrono::steady_clock::now() < until;) {
       told = peer.Announce(state);
       if (told.ok()) return true;
     }
