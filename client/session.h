@@ -59,7 +59,7 @@ struct SessionOptions {
   Duration push_deadline = std::chrono::seconds(10);
   Duration fetch_deadline = std::chrono::seconds(2);  ///< set it to the time prefill would take: later is useless
   Duration call_deadline = std::chrono::seconds(2);   ///< of small calls; a silent node is routed around after it
-  Duration retry_pause = std::chrono::milliseconds(500);  ///< a node that failed is not tried again for this long
+  Duration retry_pause = std::chrono::milliseconds(500);  ///< a node that failed is the last to be asked for this long
 
   uint64_t staging_bytes = 64ull << 20;       ///< registered once; pushes wait for room in it
   uint32_t pushes_queued_max = 65536;         ///< more are refused with ResourceExhausted

@@ -25,7 +25,7 @@ struct LinkDesk {
   HelloRequest hello;                   ///< who asks, about what
   std::vector<std::string> transports;  ///< best first
   Duration call_deadline{};             ///< of small calls; a silent node is given up after it
-  Duration retry_pause{};               ///< a node that failed is not tried again for this long
+  Duration retry_pause{};               ///< a node that failed is not dialled for this long, but by kTry
   std::function<std::shared_ptr<StoreApi>(const std::string& control)> dial;
   /// Null when this asker has none of that name.
   std::function<Transport*(const std::string& name)> transport;

@@ -56,7 +56,7 @@ class NodeLink {
   /// `id` is "" until the first Hello tells it (a seed address); afterwards another id is refused.
   NodeLink(LinkDesk& desk, std::string id, std::string control, Hooks hooks);
   const std::string& id() const { return id_; }
-  /// Skipped by placement: it failed less than retry_pause ago.
+  /// It failed less than retry_pause ago: no target of a push, and the last to be read from.
   bool paused() const { return desk_.loop.Now() < paused_until_; }
   bool up() const { return session_ != 0; }
   /// How long Acquires took there lately: half of what a slower one adds counts at once, an eighth of what a faster one saves, and
@@ -89,7 +89,7 @@ class NodeLink {
   void Listen(uint64_t lease, OnLease listener);
   void Unlisten(uint64_t lease) { leases_.erase(lease); }
 
-  /// The node is not what it should be: everything closes; it is asked again after retry_pause.
+  /// The node is not what it should be: everything closes; it is paused.
   void Fail(const absl::Status& why);
   /// Closes everything; the next use greets anew. Idempotent.
   void Drop(const absl::Status& why);
