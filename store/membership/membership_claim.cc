@@ -119,10 +119,9 @@ void MembershipCore::Wrote(const absl::StatusOr<KeyValue::TxnReply>& reply) {
     EndAnnounces(reply.status());
   }
   if (!reply.ok()) return Rejected(reply.status());
-  if (!reply->done) {  // the key has changed: the watch shows how
+  if (!reply->done) {  // the key has changed
     held_ = 0;
-    retry_at_ = now_ + pause_.Next();
-    return;
+    return ReadAnew();
   }
   held_ = shown_from_ = reply->revision;
   shown_until_ = now_ + kWatchSign;
@@ -269,8 +268,9 @@ void MembershipCore::ExpireAnnounces() {
   if (EtcdIsGone()) EndAnnounces(absl::UnavailableError("etcd does not answer; it is written as soon as it does"));
   std::erase_if(announces_, [this](const Asked& asked) {
     if (now_ < asked.until) return WakeAt(asked.until), false;
-    Do(action::Announced{asked.id, absl::DeadlineExceededError("etcd has not confirmed it within " + Seconds(kAnnounceMax) +
-                                                               "; it is written as soon as it answers")});
+    Do(action::Announced{asked.id,
+                         absl::DeadlineExceededError("etcd has not confirmed it within " + Seconds(kAnnounceMax) +
+                                                     "; it is written as soon as it answers")});
     return true;
   });
 }

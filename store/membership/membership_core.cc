@@ -172,12 +172,18 @@ void MembershipCore::On(membership_event::Ranged ranged) {
     shown_from_ = 0;  // whatever was written is in it, or lost
     return;
   }
-  // An etcd that was wiped or restored counts anew: then nothing that was seen holds.
-  const auto& entries = ranged.reply->entries;
-  const bool same =
-      ranged.reply->revision >= view_.revision() && !entries.empty() && entries[0].key == ClusterKey(options_.cluster);
-  looked_ = same;
-  if (!same) loaded_ = false;
+  looked_ = IsOurHistory(*ranged.reply);
+  if (!looked_) loaded_ = false;
+}
+
+/// An etcd that was wiped or restored counts anew: then nothing that was seen holds. Its revision alone does not tell,
+/// it may have grown past ours; but whoever found the history lost has written the record anew, with another base.
+bool MembershipCore::IsOurHistory(const KeyValue::RangeReply& look) const {
+  if (look.revision < view_.revision() || look.entries.empty() || !view_.cluster().has_value()) return false;
+  const KeyValue::Entry& entry = look.entries[0];
+  if (entry.key != ClusterKey(options_.cluster) || entry.modified != view_.cluster_modified()) return false;
+  const absl::StatusOr<ClusterRecord> record = ParseClusterRecord(entry.value);
+  return record.ok() && *record == *view_.cluster();
 }
 
 void MembershipCore::OpenWatch() {
@@ -217,6 +223,13 @@ void MembershipCore::DropWatch() {
   if (watch_ != 0) Do(action::Unwatch{});
   watch_ = 0;
   looked_ = false;
+}
+
+/// What is there is not what the view says, and a watch need not show it: a history that was lost has no changes.
+void MembershipCore::ReadAnew() {
+  DropWatch();
+  loaded_ = false;
+  retry_at_ = now_ + pause_.Next();
 }
 
 void MembershipCore::LookAtWatch() {
@@ -293,10 +306,7 @@ void MembershipCore::On(membership_event::Transacted transacted) {
   if (!Answered(transacted.ticket, transacted.reply.status())) return;
   if (call == Call::kWrite) return Wrote(transacted.reply);
   if (!transacted.reply.ok()) return Rejected(transacted.reply.status());
-  if (!transacted.reply->done) {  // another node was first: the watch shows it
-    retry_at_ = now_ + pause_.Next();
-    return;
-  }
+  if (!transacted.reply->done) return ReadAnew();  // another node was first
   shown_from_ = transacted.reply->revision;
   shown_until_ = now_ + kWatchSign;
 }

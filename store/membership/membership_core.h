@@ -100,6 +100,8 @@ class MembershipCore {
   void Load();
   void OpenWatch();
   void LookAtWatch();
+  void ReadAnew();
+  bool IsOurHistory(const KeyValue::RangeReply& look) const;
   void DropWatch();
   void WatchFailed(const absl::Status& why);
   bool CheckCluster();

@@ -265,6 +265,53 @@ TEST(MembershipContact, WipedEtcdIsFilledAgainAndEpochsGrow) {
   EXPECT_TRUE(sim.RunUntil([&] { return a.membership == d.membership; }));
 }
 
+/// Revisions count from 1 again, and others may have counted past ours before we look: it is another history all the
+/// same.
+TEST(MembershipContact, AHistoryThatHasGrownPastOursIsNotOurs) {
+  for (const bool same_revision : {true, false}) {
+    Sim sim;
+    Sim::Node &a = Join(sim, "a"), &b = Join(sim, "b");
+    ASSERT_TRUE(sim.RunUntil([&] { return a.membership == b.membership && a.membership.members.size() == 2; }));
+    const uint64_t before = a.membership.epoch, revision = sim.etcd.revision();
+    b.paused = true;
+    sim.SetAll(Mood::kRefusing);
+    sim.Run(seconds(3));
+    sim.etcd.Wipe();
+    sim.SetAll(Mood::kWell);
+    ASSERT_TRUE(sim.RunUntil([&] { return a.membership.epoch > before; }));
+    ASSERT_LE(sim.etcd.revision(), revision);
+    while (sim.etcd.revision() < revision + (same_revision ? 0 : 100)) sim.etcd.Put("/unrelated", "x");
+    b.paused = false;
+    ASSERT_TRUE(sim.RunUntil([&] { return a.membership == b.membership && a.membership.members.size() == 2; }))
+        << "b saw " << b.membership.members.size() << " members of epoch " << b.membership.epoch;
+    EXPECT_GT(b.membership.epoch, before);
+    EXPECT_EQ(sim.Announce(b, MemberState::kServing), 1u);
+    EXPECT_TRUE(sim.RunUntil([&] { return b.announced.contains(1) && b.announced[1].ok(); }));
+  }
+}
+
+/// Restored from a backup and written on by others: what was written in between is lost, and no watch says so.
+TEST(MembershipContact, AWriteThatFindsAnotherHistoryReadsItAnew) {
+  Sim sim;
+  Sim::Node &a = Join(sim, "a"), &b = Join(sim, "b");
+  ASSERT_TRUE(sim.RunUntil([&] { return a.membership == b.membership && a.membership.members.size() == 2; }));
+  const FakeEtcd backup = sim.etcd;
+  const uint64_t lost = sim.Announce(b, MemberState::kCordoned);
+  ASSERT_TRUE(sim.RunUntil([&] { return b.announced.contains(lost) && b.announced[lost].ok(); }));
+  sim.SetAll(Mood::kRefusing);
+  sim.Run(seconds(3));
+  const uint64_t revision = sim.etcd.revision();
+  sim.etcd = backup;
+  sim.etcd.RefreshLeases(sim.now);
+  while (sim.etcd.revision() < revision + 100) sim.etcd.Put("/unrelated", "x");
+  sim.SetAll(Mood::kWell);
+  sim.Run(seconds(10));
+  const uint64_t told = sim.Announce(b, MemberState::kDraining);
+  EXPECT_TRUE(sim.RunUntil([&] { return b.announced.contains(told) && b.announced[told].ok(); }));
+  EXPECT_TRUE(sim.RunUntil([&] { return a.membership == b.membership; }));
+  EXPECT_EQ(a.membership.Find("b")->state, MemberState::kDraining);
+}
+
 // ---- at random ------------------------------------------------------------------------------------------------------
 /// Each node's members and last words, for a failure.
 std::string Told(const std::vector<Sim::Node*>& nodes) {

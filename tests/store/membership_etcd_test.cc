@@ -184,9 +184,10 @@ TEST_F(RealEtcd, RestartCompactionAndWipe) {
   EtcdCluster etcd(1);
   Peer a(&board_, "a", 7001, etcd.endpoints()), b(&board_, "b", 7002, etcd.endpoints());
   ASSERT_TRUE(a.Joins() && b.Joins());
+  ASSERT_TRUE(board_.Await([&] { return a.size() == 2 && b.size() == 2; }));
   etcd.Kill(0);
   ASSERT_TRUE(board_.Await([&] { return a.Said("unreachable") && b.Said("unreachable"); }));
-  EXPECT_TRUE(board_.Await([&] { return a.size() == 2 && b.size() == 2; }));
+  EXPECT_TRUE(board_.Await([&] { return a.size() == 2 && b.size() == 2; })) << "nobody leaves because etcd is away";
   etcd.Start(0);
   ASSERT_TRUE(etcd.Serves(0));
   etcd.Put("/unrelated", "1");
