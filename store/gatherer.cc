@@ -175,7 +175,15 @@ void Gatherer::LookSettled() {
 /// Until it is heard: who hands over waits for it.
 void Gatherer::TellDone(const std::shared_ptr<Source>& source) {
   source->told = true;
+  const auto again = [this, source] {
+    source->timer = host_.loop.After(source->pause, [this, source] {
+      source->timer = 0;
+      if (source->current && !stopped_) TellDone(source);
+    });
+    source->pause = std::min(source->pause * 2, kRetryMax);
+  };
   const std::shared_ptr<PeerApi> peer = PeerOf(source->member);
+  if (peer == nullptr) return again();
   InventoryRequest request;
   request.from = options_.id;
   request.epoch = membership_.epoch;
@@ -185,13 +193,11 @@ void Gatherer::TellDone(const std::shared_ptr<Source>& source) {
   request.wanted_bytes = source->wanted_bytes;
   request.got_bytes = source->got_bytes;
   Call<InventoryRequest, InventoryReply>(host_.mailbox, host_.loop, *peer, &PeerApi::Inventory, std::move(request),
-                                         host_.loop.Now() + kCallDeadline, [this, source, peer](const absl::StatusOr<InventoryReply>& reply) {
+                                         host_.loop.Now() + kCallDeadline,
+                                         [this, source, peer, again](const absl::StatusOr<InventoryReply>& reply) {
                                            if (reply.ok() || !source->current || stopped_) return;
-                                           source->timer = host_.loop.After(source->pause, [this, source] {
-                                             source->timer = 0;
-                                             if (source->current && !stopped_) TellDone(source);
-                                           });
-                                           source->pause = std::min(source->pause * 2, kRetryMax);
+                                           if (!CurrentEpochOf(reply.status()).has_value()) peers_.erase(source->member.control);
+                                           again();
                                          });
 }
 

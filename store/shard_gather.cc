@@ -46,7 +46,7 @@ GathererHost Shard::HostOfGatherer() {
 
 void Shard::Adopt(const Membership& membership) {
   loop_.loop().Post([this, membership] {
-    if (stopping_) return;
+    if (stopping_ || membership.epoch < membership_.epoch) return;  // told by two threads, the later change came first
     membership_ = membership;
     Handle(event::Settling{true});
     gatherer_->Adopt(membership);

@@ -3,6 +3,8 @@
 // foreign session reads nothing, damage is a refusal or a counted miss, durable parts survive. Method: RawClient.
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <latch>
 #include <thread>
 
 #include "tests/store/raw_client.h"
@@ -101,6 +103,35 @@ TEST_P(NodeOver, AClientThatHangsUpInMidPushLeavesNothing) {
   ASSERT_TRUE(status.ok());
   EXPECT_EQ(status->tiers[0].used, 0u);
   ExpectSealed(other.Offer(chain, 0));
+}
+
+/// Who tells a node of changes may be two at once: the shards, too, end with the last.
+TEST(NodeMembership, ToldByTwoThreadsTheLastChangeStands) {
+  auto node = Node::Start(TestNode("tcp"));
+  ASSERT_TRUE(node.ok()) << node.status();
+  std::vector<std::unique_ptr<RawClient>> listening;  // who has to be told: time for the other thread
+  for (int i = 0; i < 50; ++i) listening.push_back(std::make_unique<RawClient>(**node, "tcp"));
+  Membership membership = (*node)->membership();
+  for (int round = 0; round < 300; ++round) {
+    Membership first = membership, second = membership;
+    first.epoch += 1;
+    second.epoch += 2;
+    std::latch both(2);
+    std::thread other([&] {
+      both.arrive_and_wait();
+      (*node)->Adopt(first);
+    });
+    both.arrive_and_wait();
+    (*node)->Adopt(second);
+    other.join();
+    std::promise<absl::StatusOr<NodeStatus>> told;
+    (*node)->Status([&](absl::StatusOr<NodeStatus> status) { told.set_value(std::move(status)); });
+    const auto status = told.get_future().get();
+    ASSERT_TRUE(status.ok()) << status.status();
+    ASSERT_EQ(status->epoch, second.epoch);
+    ASSERT_TRUE(status->taking_over.settled) << "a shard stayed at an earlier change in round " << round;
+    membership = second;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Transports, NodeOver, ::testing::Values("loopback", "tcp", "shm"),
