@@ -62,14 +62,15 @@ def r14(row):
         cut = row.mark()
         met = world.meet()
         world.settle("the partition healed")
-        row.time("heal_s", time.monotonic() - healed, HEAL_S)
+        heal_s = time.monotonic() - healed
+        row.time("heal_s", heal_s, HEAL_S)
         look_at_copies(row, RECOPY_S)
         row.sweep()
         after = row.mark()
         lasted = healed - begun
         row.tell(f"{kind}, {victim} from {'all' if everybody else 'the other nodes'}, {lasted:.1f} s: {cut['reads']} reads, "
                  f"{cut['missed']} blocks missed, longest read {cut['read_ms']['max']:.0f} ms, {cut['statuses']}"
-                 f"{'' if swept else ', NOT every prompt was read'}; healed in {time.monotonic() - healed:.1f} s"
+                 f"{'' if swept else ', NOT every prompt was read'}; healed in {heal_s:.1f} s"
                  f"{'' if met is not None else ' (nodes probe nobody)'}, {after['missed']} missed then")
     finish(row)
 
