@@ -15,6 +15,8 @@ constexpr Method kMethods[] = {
      "2407.20485"},
     {"ada-kv", 0, "B:ada(0.25,0.2)|E:win(32,7,max)|R:win(32)|raw",
      "Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation for Efficient LLM Inference", "2407.11550"},
+    {"cachegen", 0, "delta(10)|int(4,tok,0,sym)|ac",
+     "CacheGen: KV Cache Compression and Streaming for Fast Large Language Model Serving", "2310.07240"},
     {"chunkkv", 47, "B:uni(0.25)|E:win(32,7)|E:chunk(10)|R:win(32)|raw",
      "ChunkKV: Semantic-Preserving KV Cache Compression for Efficient Long-Context LLM Inference", "2502.00299"},
     {"duo-attention", 0, "B:class(0.5)|E:late|R:sink(64)|R:win(256)|raw",

@@ -43,6 +43,12 @@ KVASIR_HD inline void Store16(uint8_t* p, uint32_t v) {
   p[1] = static_cast<uint8_t>(v >> 8);
 }
 
+KVASIR_HD inline uint32_t Load32(const uint8_t* p) { return Load16(p) | uint32_t{Load16(p + 2)} << 16; }
+KVASIR_HD inline void Store32(uint8_t* p, uint32_t v) {
+  Store16(p, v);
+  Store16(p + 2, v >> 16);
+}
+
 /// Asks for the cache lines of [p, p + bytes) ahead of use, as bytes read once: they come to the first cache and push
 /// nothing out of the others. Any address will do. Host code only. Always inlined: GCC drops calls of functions that
 /// only prefetch.

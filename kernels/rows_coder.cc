@@ -19,12 +19,6 @@ uint64_t MapBytes(const FrameShape& shape) { return (uint64_t{shape.heads} * sha
 uint64_t LengthsBytes(const FrameShape& shape) { return uint64_t{shape.heads} * 3 * sizeof(uint32_t); }
 FrameShape RowsOf(const FrameShape& shape, uint32_t rows) { return {1, rows, shape.dim, shape.element}; }
 
-uint32_t Load32(const uint8_t* p) { return Load16(p) | uint32_t{Load16(p + 2)} << 16; }
-void Store32(uint8_t* p, uint32_t v) {
-  Store16(p, v);
-  Store16(p + 2, v >> 16);
-}
-
 RowClass ClassAt(const uint8_t* map, uint64_t row) { return static_cast<RowClass>(map[row / 4] >> (row % 4 * 2) & 3); }
 
 Error Damaged(const std::string& what) { return {ErrorCode::kDataLoss, "frame of row classes: " + what}; }

@@ -2,6 +2,7 @@
 // The one table of stages. A new stage: its header, and its line here.
 #pragma once
 
+#include "kernels/stages/p_ac.h"
 #include "kernels/stages/p_bits.h"
 #include "kernels/stages/p_raw.h"
 #include "kernels/stages/p_splitexp.h"
@@ -43,6 +44,7 @@ using AllStages = StageList<  //
     AdaptStage,               //
     LrStage,                  //
     BitsStage,                //
+    AcStage,                  //
     PlanesStage,              //
     SplitExpStage,            //
     RawStage>;
