@@ -80,7 +80,8 @@ def r3(row):
         leaves = world.with_etcd and cycle % 3 == 2
         wiped = row.random.random() < 0.5
         row.mark()
-        gathered = sum_of(world.counters().values(), "gathered_bytes")
+        others = [name for name in world.running() if name != victim]  # the victim's counters begin anew
+        gathered = sum_of(world.counters(others).values(), "gathered_bytes")
         killed = time.monotonic()
         world.nodes[victim].kill()
         swept = row.sweep()
