@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/codec.h"
+#include "kernels/stages/p_splitans.h"
 #include "kernels/stages/p_splitexp.h"
 #include "kernels/stages/q_int.h"
 
@@ -34,5 +35,10 @@ bool EncodeSplitChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChu
 /// The same back, escapes put in. REQUIRES: mode 0; the escapes ascend and lie in the chunk.
 bool DecodeSplitChunk(const uint8_t* fixed, const uint8_t* tail, const SplitChunk& chunk, uint8_t* out,
                       Destination destination);
+
+/// As EncodeSplitAnsChunk and DecodeSplitAnsChunk, for bf16 where the CPU has AVX-512 VBMI2. Answer 0, or false, where
+/// there is no body; else `right` is DecodeSplitAnsChunk's answer.
+uint32_t EncodeSplitAns(const SplitAnsCoding& coding, const SplitAnsEncode& chunk);
+bool DecodeSplitAns(const SplitAnsCoding& coding, const SplitAnsDecode& chunk, bool& right);
 
 }  // namespace kvasir::simd

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/simd/bodies.h"
+
 namespace kvasir {
 namespace {
 
@@ -204,6 +206,10 @@ class SplitAnsCoder final : public FrameCoder {
   }
 
  private:
+  static bool DecodeCoded(const SplitAnsCoding& coding, const SplitAnsDecode& chunk) {
+    bool right = false;
+    return simd::DecodeSplitAns(coding, chunk, right) ? right : DecodeSplitAnsChunk(coding, chunk);
+  }
   /// One chunk: its fixed part, its length at `length_at`, its tail at `at`. Returns the bytes of the tail; 0 where the
   /// frame would not be shorter than a stored one.
   static uint32_t EncodeChunk(const SplitAnsCoding& coding, uint32_t chunk, const uint8_t* dense, const Rooms& rooms,
@@ -213,7 +219,9 @@ class SplitAnsCoder final : public FrameCoder {
     const SplitAnsEncode job{first,          f.count(chunk), dense + 2 * first, out + f.fixed_at(chunk),
                              rooms.tail_end, rooms.rest};
     const uint32_t stored = f.stored_bytes(job.count);
-    const uint32_t coded = job.count >= kSplitAnsLanes ? EncodeSplitAnsChunk(coding, job) : stored;
+    uint32_t coded = stored;
+    if (job.count >= kSplitAnsLanes) coded = simd::EncodeSplitAns(coding, job);
+    if (coded == 0) coded = EncodeSplitAnsChunk(coding, job);
     const uint32_t bytes = std::min(coded, stored);
     if (at + bytes >= f.max_bytes()) return 0;
     Store16(out + length_at, coded < stored ? coded : 0);
@@ -254,7 +262,7 @@ class SplitAnsCoder final : public FrameCoder {
       uint8_t* out = dense + 2 * first;
       if (!coded) {
         LoadSplitAnsChunk(f, fixed, frame.data() + at, count, out);
-      } else if (!DecodeSplitAnsChunk(coding, {first, count, fixed, frame.subspan(at, length), out})) {
+      } else if (!DecodeCoded(coding, {first, count, fixed, frame.subspan(at, length), out})) {
         return Damaged("the tail of chunk " + std::to_string(chunk) + " cannot be right");
       }
       at += bytes;

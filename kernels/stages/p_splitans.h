@@ -21,7 +21,7 @@
 // 64 values, which need not be stored then: that is how c bytes are carried, and why 64 lanes cost only about 4 bits
 // each. A frame is never longer than its elements plus kSplitAnsGrowthMax bytes: what does not shrink is stored.
 //
-// The CPU has scalar bodies only, and CUDA has none: the CUDA device refuses this spec and says so.
+// CUDA has no body: its device refuses this spec and says so.
 #pragma once
 
 #include <cstdint>
@@ -286,7 +286,7 @@ struct SplitAnsDecode {
   uint8_t* out = nullptr;
 };
 
-/// Writes fixed part and coded tail; returns the bytes of the tail.
+/// The reference. Writes fixed part and coded tail; returns the bytes of the tail.
 uint32_t EncodeSplitAnsChunk(const SplitAnsCoding& coding, const SplitAnsEncode& chunk);
 /// False: these bytes are no tail, and the chunk's values are unspecified.
 bool DecodeSplitAnsChunk(const SplitAnsCoding& coding, const SplitAnsDecode& chunk);

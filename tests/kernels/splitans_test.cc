@@ -7,6 +7,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/frame_coder.h"
+#include "kernels/simd/bodies.h"
 #include "kernels/stages/p_splitans.h"
 #include "tests/kernels/frames.h"
 
@@ -189,6 +190,56 @@ TEST(SplitAns, DevicesWithoutItsBodyRefuse) {
 }
 
 // ---- rans.h ----
+
+/// The body with AVX-512 against the reference: the same bytes, the same values, the same answer to damage.
+TEST(SplitAns, TheWideBodyGivesTheSameBits) {
+  auto rng = testing::Rng(71);
+  uint32_t compared = 0;
+  for (const uint32_t count : {64u, 65u, 100u, 127u, 128u, 1000u, kSplitAnsChunk}) {
+    for (const Fill fill : testing::kAllFills) {
+      const FrameShape shape{1, 1, count, ElementType::kBfloat16};
+      const auto dense = MakeFrame(shape, fill, rng);
+      const auto* in = reinterpret_cast<const uint8_t*>(dense.data());
+      SplitAnsCoding coding{LayOutSplitAns(shape), {}, {}};
+      std::vector<uint8_t> origins(count + kSplitAnsLanes);
+      for (uint8_t& o : origins) o = static_cast<uint8_t>(rng() % 3);
+      coding.origins = {origins.data(), 0, count, count};
+      uint32_t counts[256] = {};
+      for (uint32_t i = 0; i < count; i += 1 + rng() % 3) ++counts[(ExponentAt(shape, dense, i) - origins[i]) & 255];
+      uint32_t total = 0;
+      for (const uint32_t c : counts) total += c;
+      coding.model = ChooseModel(counts, total);
+      std::vector<uint8_t> rest(count), fixed(count), tail(kSplitAnsTailRoom), fixed_wide(count),
+          tail_wide(kSplitAnsTailRoom);
+      const uint32_t bytes =
+          EncodeSplitAnsChunk(coding, {0, count, in, fixed.data(), tail.data() + tail.size(), rest.data()});
+      const uint32_t wide =
+          simd::EncodeSplitAns(coding, {0, count, in, fixed_wide.data(), tail_wide.data() + tail.size(), rest.data()});
+      if (wide == 0) GTEST_SKIP() << "this CPU has no AVX-512 VBMI2";
+      ASSERT_EQ(wide, bytes) << count;
+      ASSERT_EQ(fixed_wide, fixed);
+      std::vector<uint8_t> coded(tail.end() - bytes, tail.end());
+      ASSERT_TRUE(std::equal(coded.begin(), coded.end(), tail_wide.end() - bytes));
+      for (int damage = 0; damage < 40; ++damage) {
+        if (damage > 0) coded[rng() % coded.size()] ^= static_cast<uint8_t>(1 + rng() % 255);
+        if (damage > 30 && coded.size() > kSplitAnsStateBytes) coded.pop_back();
+        std::vector<uint8_t> out(2 * count), out_wide(2 * count);
+        bool right = false;
+        ASSERT_TRUE(simd::DecodeSplitAns(coding, {0, count, fixed.data(), coded, out_wide.data()}, right));
+        ASSERT_EQ(DecodeSplitAnsChunk(coding, {0, count, fixed.data(), coded, out.data()}), right)
+            << count << " " << damage;
+        if (right) {
+          ASSERT_EQ(out_wide, out);
+        }
+        if (damage == 0) {
+          ASSERT_TRUE(right && std::equal(out.begin(), out.end(), in));
+        }
+        ++compared;
+      }
+    }
+  }
+  EXPECT_EQ(compared, 7u * 40 * std::size(testing::kAllFills));
+}
 
 TEST(Rans, PopUndoesPushForEveryStateAndFrequency) {
   for (uint32_t frequency = 1; frequency < kRansTotal; ++frequency) {
