@@ -118,6 +118,7 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   absl::Status gap_why_;
   Loop::TimerId deadline_timer_ = 0;
   uint64_t moved_bytes_ = 0;
+  std::map<const Path*, Instant> landed_at_; // when something came over it last: slow is not silent
   bool planned_ = false;                     // every owner answered once
   bool finished_ = false;
 };

@@ -54,9 +54,13 @@ void Fetch::Pull(const Turn& turn, uint64_t offset, uint64_t bytes, void (Fetch:
   }
   const Piece piece{desk_.staging.Bytes(part.slot).subspan(offset, bytes), remote->Slice(offset, bytes)};
   const Instant begin = desk_.loop.Now();
-  const Instant until = std::min(order_.deadline, begin + desk_.options.call_deadline);
+  // A node that falls silent in the middle may not eat the time of another that holds the block, too.
+  const auto left = std::max(Duration::zero(), std::chrono::duration_cast<Duration>(order_.deadline - begin));
+  const Instant until = begin + std::min(desk_.options.call_deadline, finder_->MoreOwners(turn.block) ? left / 2 : left);
   auto done = [self = shared_from_this(), turn, bytes, begin, until, landed, failed, path, slot = part.slot](PullResult result) {
+    Instant& landed_at = self->landed_at_[path.get()];
     if (result.status.ok()) {
+      landed_at = self->desk_.loop.Now();
       self->moved_bytes_ += bytes;
       self->desk_.Trace({.what = "pull", .block = turn.block, .layer = turn.layer, .begin = begin,
                          .end = self->desk_.loop.Now(), .bytes = bytes});
@@ -64,7 +68,7 @@ void Fetch::Pull(const Turn& turn, uint64_t offset, uint64_t bytes, void (Fetch:
     }
     if (!result.quarantined) self->desk_.staging.fetches().Free(slot);
     const bool late = self->desk_.loop.Now() >= self->order_.deadline;
-    const bool silent = absl::IsDeadlineExceeded(result.status) && until < self->order_.deadline;
+    const bool silent = absl::IsDeadlineExceeded(result.status) && until < self->order_.deadline && landed_at <= begin;
     failed(late ? Miss::kLate : Miss::kUnavailable, result.status);
     if (silent && path->up()) path->link->Fail(result.status);
   };

@@ -193,6 +193,25 @@ TEST(FailureTest, ASilentNodeIsRoutedAround) {
   EXPECT_EQ(primary.seen().acquires, asked) << "it is not asked again for retry_pause";
 }
 
+/// Stopped after it granted and before it served: half of the deadline, then the other replica. Not what is left of it.
+TEST(FailureTest, ANodeThatStopsInTheMiddleLeavesTimeForTheOther) {
+  FakeStore::Options base;
+  base.transport = "tcp";
+  Cluster cluster(2, base);
+  SessionOptions options = cluster.Options();
+  options.replicas = 2;
+  options.fetch_deadline = std::chrono::seconds(4);
+  options.call_deadline = std::chrono::seconds(60);
+  auto session = cluster.Open(options);
+  Written w(cluster, *session, 4);
+  FakeStore& primary = cluster.node(cluster.Owners(w.chain, 0)[0]);
+  primary.StopAfterAcquire();
+  const FetchResult got = FetchAll(*session, w.chain, w.read);
+  primary.Go();
+  EXPECT_EQ(got.blocks, 4u) << got.status;
+  EXPECT_EQ(w.read.Difference(0, 4), "");
+}
+
 TEST(FailureTest, ASlowOwnerIsAskedLast) {
   Cluster cluster(2);
   SessionOptions options = cluster.Options();

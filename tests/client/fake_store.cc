@@ -152,6 +152,9 @@ void FakeStore::Acquire(AcquireRequest request, Duration, Answer<AcquireReply> a
       for (const PendingPart& part : std::exchange(pending_, {})) Ready(part);
     }
     answer(std::move(reply));
+    if (!std::exchange(stop_after_acquire_, false)) return;
+    MutexLock lock(stand_mutex_);
+    while (stands_) stand_changed_.Wait(stand_mutex_);
   });
 }
 
@@ -306,6 +309,20 @@ void FakeStore::Revive() {
 
 void FakeStore::Silence(bool silent) {
   Do([this, silent] { silent_ = silent; });
+}
+
+void FakeStore::StopAfterAcquire() {
+  Do([this] {
+    stop_after_acquire_ = true;
+    MutexLock lock(stand_mutex_);
+    stands_ = true;
+  });
+}
+
+void FakeStore::Go() {
+  MutexLock lock(stand_mutex_);
+  stands_ = false;
+  stand_changed_.NotifyAll();
 }
 
 void FakeStore::ForgetSessions() {

@@ -44,6 +44,8 @@ class FakeStore : public StoreApi {
   void Kill();                            ///< calls fail, connections and watches end; what it stores stays
   void Revive();
   void Silence(bool silent);              ///< calls are heard and never answered
+  void StopAfterAcquire();                ///< as SIGSTOP: the next Acquire is answered, then its Loop stands until Go
+  void Go();
   void ForgetSessions();                  ///< the next call in an old session is Aborted
   void HoldOffers(bool hold);             ///< offers wait; released ones go on
   void RefuseOffers(absl::Status status); ///< ok = no more
@@ -108,6 +110,10 @@ class FakeStore : public StoreApi {
   bool dead_ = false, silent_ = false, hold_offers_ = false, events_first_ = false, ignore_accept_ = false;
   absl::Status refuse_;
   uint32_t hold_layers_from_ = ~0u;
+  bool stop_after_acquire_ = false;
+  Mutex stand_mutex_;
+  CondVar stand_changed_;
+  bool stands_ ABSL_GUARDED_BY(stand_mutex_) = false;
   Seen seen_;
   Mutex ears_mutex_;
   std::map<uint64_t, std::shared_ptr<Ear>> ears_ ABSL_GUARDED_BY(ears_mutex_);
