@@ -72,7 +72,7 @@ std::vector<std::pair<std::string, std::string>> EffectiveConfiguration(const Da
     if (member.id == node.id) self = member;
   }
   const bool etcd = !options.etcd.endpoints.empty();
-  add("members", etcd ? Cat("etcd:", Join(options.etcd.endpoints, ",")) : Cat("static:", Join(members, ",")));
+  add("members", etcd ? Cat("etcd:", options.etcd.tls ? "https://" : "", Join(options.etcd.endpoints, options.etcd.tls ? ",https://" : ",")) : Cat("static:", Join(members, ",")));
   add("cluster", etcd ? options.etcd.cluster : options.static_cluster);
   if (etcd) add("etcd-ttl", MillisText(options.etcd.ttl));
   add("zone", self.zone);

@@ -121,7 +121,13 @@ absl::Status ClusterSeat::Follow(DaemonOptions* options, int stop_fd) {
     if (!note.empty()) log_(Severity::kWarning, note);
   }
   auto began = std::make_shared<Awaited<absl::StatusOr<EtcdMembership::Began>>>();
-  etcd_ = EtcdMembership::Start(std::move(membership), MakeEtcdKeyValue, directories_.empty() ? nullptr : directories_[0].get(), log_,
+  const auto connect = [etcd = options->etcd, log = log_](const std::string& endpoint) {
+    if (!etcd.tls) return MakeEtcdKeyValue(endpoint);
+    const auto tls = ReadEtcdTls(etcd);
+    if (!tls.ok()) log(Severity::kError, Cat("etcd: ", tls.status().message()), {});
+    return MakeEtcdKeyValue(endpoint, tls.ok() ? *tls : EtcdTls());
+  };
+  etcd_ = EtcdMembership::Start(std::move(membership), connect, directories_.empty() ? nullptr : directories_[0].get(), log_,
                                 [began](absl::StatusOr<EtcdMembership::Began> first) { began->Set(std::move(first)); });
   auto first = began->Wait(stop_fd);
   if (!first.has_value()) return Stopped();

@@ -19,10 +19,11 @@ absl::Status Bad(std::string_view url, std::string_view why) {
 }
 
 absl::StatusOr<std::string> ParseUrl(std::string_view url) {
-  if (url.starts_with(kHttps)) return Bad(url, "asks for TLS, which this build does not speak to etcd");
-  std::string_view rest = url.substr(url.starts_with(kHttp) ? kHttp.size() : 0);
+  std::string_view rest = url.substr(url.starts_with(kHttps)  ? kHttps.size()
+                                     : url.starts_with(kHttp) ? kHttp.size()
+                                                              : 0);
   if (rest.ends_with('/')) rest.remove_suffix(1);
-  if (rest.find("://") != rest.npos) return Bad(url, "is no http URL");
+  if (rest.find("://") != rest.npos) return Bad(url, "is no http or https URL");
   if (rest.find('/') != rest.npos) return Bad(url, "has a path, etcd has none");
   const auto address = ParseHostPort(rest);
   if (!address.ok()) return Bad(url, Cat("is not an address of etcd: ", address.status().message()));
@@ -42,7 +43,11 @@ absl::StatusOr<MembersFlag> ParseMembersFlag(std::string_view text) {
   for (const std::string& url : Split(text.substr(kEtcd.size()), ',')) {
     auto endpoint = ParseUrl(url);
     if (!endpoint.ok()) return endpoint.status();
-    if (std::find(flag.endpoints.begin(), flag.endpoints.end(), *endpoint) != flag.endpoints.end()) return Bad(url, "is there twice");
+    if (std::find(flag.endpoints.begin(), flag.endpoints.end(), *endpoint) != flag.endpoints.end())
+      return Bad(url, "is there twice");
+    if (!flag.endpoints.empty() && flag.tls != url.starts_with(kHttps))
+      return Bad(url, "differs from the one before in http or https");
+    flag.tls = url.starts_with(kHttps);
     flag.endpoints.push_back(*std::move(endpoint));
   }
   if (flag.endpoints.empty()) return Bad(text, "names no URL");

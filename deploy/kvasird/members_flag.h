@@ -15,6 +15,7 @@ inline constexpr size_t kEtcdEndpointsMax = 16;
 struct MembersFlag {
   std::string file;                    ///< "static:FILE" or a bare FILE
   std::vector<std::string> endpoints;  ///< "etcd:URL[,URL]", as HOST:PORT
+  bool tls = false;                    ///< they were https, all of them
 };
 
 /// InvalidArgument says which URL is wrong, and how it is written.

@@ -81,6 +81,25 @@ void AddClusterFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
       app, "--etcd-ttl", &options->etcd.ttl,
       "A node that etcd has not heard of for this long is no member any more; it renews five times in it. Longer "
       "rides out longer pauses, and is longer about noticing a death");
+  AddText(app, "--etcd-ca", "FILE", &options->etcd.ca_file,
+          "With https URLs: certificates (PEM) of who may vouch for etcd. Default: those of the system");
+  AddText(app, "--etcd-cert", "FILE", &options->etcd.certificate_file,
+          "With https URLs: this node's certificate (PEM), where etcd asks for one");
+  AddText(app, "--etcd-key", "FILE", &options->etcd.key_file,
+          "Its key. Files are read at each connection: renew them in place");
+}
+
+constexpr uint64_t kPemBytesMax = 1 << 20;
+
+absl::Status ReadPem(const char* flag, const std::string& file, std::string_view what, std::string* pem) {
+  if (file.empty()) return absl::OkStatus();
+  auto text = ReadFile(file, kPemBytesMax);
+  if (!text.ok()) return absl::InvalidArgumentError(Cat(flag, ": ", text.status().message()));
+  if (text->find(Cat("-----BEGIN ", what)) == text->npos && text->find(Cat(" ", what, "-----")) == text->npos) {
+    return absl::InvalidArgumentError(Cat(flag, ": ", file, " holds no ", what, " in PEM (-----BEGIN ...)"));
+  }
+  *pem = *std::move(text);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<uint64_t> ParseDram(std::string_view text) {
@@ -255,6 +274,7 @@ absl::Status CheckPlace(const Flags& flags, DaemonOptions* options) {
     auto members = ParseMembersFlag(flags.members);
     if (!members.ok()) return absl::InvalidArgumentError(Cat("--members: ", members.status().message()));
     options->etcd.endpoints = members->endpoints;
+    options->etcd.tls = members->tls;
     if (!members->file.empty()) {
       if (absl::Status status = PlaceByList(flags, members->file, options); !status.ok()) return status;
       if (listen.empty()) listen = options->advertise.Text();
@@ -281,6 +301,15 @@ absl::Status CheckEtcd(const Flags& flags, DaemonOptions* options) {
     if (!etcd && flags.given.contains(flag)) {
       return absl::InvalidArgumentError(Cat(flag, " is for members in etcd: give --members etcd:URL, or leave it out"));
     }
+  }
+  for (const char* flag : {"--etcd-ca", "--etcd-cert", "--etcd-key"}) {
+    if (!options->etcd.tls && flags.given.contains(flag)) {
+      return absl::InvalidArgumentError(
+          Cat(flag, " is for an etcd that speaks TLS: write --members etcd:https://HOST:PORT, or leave it out"));
+    }
+  }
+  if (options->etcd.tls) {
+    if (auto tls = ReadEtcdTls(options->etcd); !tls.ok()) return tls.status();
   }
   if (etcd && flags.listen.empty()) {
     return absl::InvalidArgumentError(
@@ -369,6 +398,19 @@ Signals: SIGTERM or SIGINT stops new work, waits (--drain-wait), leaves the clus
 Exit status: 0 stopped as asked, 1 it could not go on, 2 a flag, file or directory is not as it must be.)";
 
 }  // namespace
+
+absl::StatusOr<EtcdTls> ReadEtcdTls(const EtcdOptions& options) {
+  EtcdTls tls;
+  if (options.certificate_file.empty() != options.key_file.empty()) {
+    return absl::InvalidArgumentError("--etcd-cert and --etcd-key belong together: give both, or neither");
+  }
+  for (const absl::Status& status : {ReadPem("--etcd-ca", options.ca_file, "CERTIFICATE", &tls.ca),
+                                     ReadPem("--etcd-cert", options.certificate_file, "CERTIFICATE", &tls.certificate),
+                                     ReadPem("--etcd-key", options.key_file, "PRIVATE KEY", &tls.key)}) {
+    if (!status.ok()) return status;
+  }
+  return tls;
+}
 
 absl::StatusOr<ParsedDaemon> ParseDaemonOptions(int argc, const char* const* argv, const MemoryLimit& memory) {
   DaemonOptions options;

@@ -11,6 +11,7 @@
 #include "deploy/log.h"
 #include "deploy/memory.h"
 #include "store/node.h"
+#include "store/wire/etcd_client.h"
 
 namespace kvasir {
 
@@ -19,7 +20,11 @@ struct EtcdOptions {
   std::vector<std::string> endpoints;  ///< HOST:PORT; empty = the members are known from the start
   std::string cluster = "default";
   Duration ttl = std::chrono::seconds(10);  ///< of this node's lease
+  bool tls = false;
+  std::string ca_file, certificate_file, key_file;  ///< PEM; "" = none, or the system's
 };
+/// Reads the files, now: they may have been renewed since the start. InvalidArgument names flag and file.
+absl::StatusOr<EtcdTls> ReadEtcdTls(const EtcdOptions& options);
 
 struct DaemonOptions {
   NodeOptions node;    ///< but its log; with etcd the membership is this node alone until etcd has told the others

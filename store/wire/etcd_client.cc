@@ -217,7 +217,7 @@ class EtcdWatcher final : public KeyValue::Watcher {
   std::shared_ptr<WatchCall> call_;  // shared with gRPC, which may be done later
 };
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& endpoint) {
+std::shared_ptr<grpc::Channel> Connect(const std::string& endpoint, const std::optional<EtcdTls>& tls) {
   KeepCallbackThreads();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
@@ -228,7 +228,12 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& endpoint) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // No pings: etcd closes connections that ping more often than it likes. Renewals show whether somebody is there.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(endpoint, grpc::InsecureChannelCredentials(), arguments);
+  if (!tls.has_value()) return grpc::CreateCustomChannel(endpoint, grpc::InsecureChannelCredentials(), arguments);
+  grpc::SslCredentialsOptions ssl;
+  ssl.pem_root_certs = tls->ca;
+  ssl.pem_cert_chain = tls->certificate;
+  ssl.pem_private_key = tls->key;
+  return grpc::CreateCustomChannel(endpoint, grpc::SslCredentials(ssl), arguments);
 }
 
 pb::TxnRequest ToProto(KeyValue::TxnRequest&& request) {
@@ -253,8 +258,8 @@ pb::TxnRequest ToProto(KeyValue::TxnRequest&& request) {
 
 class EtcdKeyValue final : public KeyValue {
  public:
-  explicit EtcdKeyValue(const std::string& endpoint)
-      : channel_(Connect(endpoint)),
+  EtcdKeyValue(const std::string& endpoint, const std::optional<EtcdTls>& tls)
+      : channel_(Connect(endpoint, tls)),
         kv_(pb::KV::NewStub(channel_)),
         lease_(pb::Lease::NewStub(channel_)),
         watch_(pb::Watch::NewStub(channel_)) {}
@@ -328,8 +333,8 @@ class EtcdKeyValue final : public KeyValue {
 
 }  // namespace
 
-std::shared_ptr<KeyValue> MakeEtcdKeyValue(const std::string& endpoint) {
-  return std::make_shared<EtcdKeyValue>(endpoint);
+std::shared_ptr<KeyValue> MakeEtcdKeyValue(const std::string& endpoint, const std::optional<EtcdTls>& tls) {
+  return std::make_shared<EtcdKeyValue>(endpoint, tls);
 }
 
 }  // namespace kvasir

@@ -14,6 +14,8 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/free_ports.h"
@@ -73,9 +75,10 @@ std::string EtcdCluster::Missing() {
   return access(kProgram, X_OK) == 0 ? "" : "etcd-server is not installed (apt-get install etcd-server)";
 }
 
-EtcdCluster::EtcdCluster(size_t members) {
+EtcdCluster::EtcdCluster(size_t members, Talk talk) : talk_(talk) {
   char name[] = "/tmp/kvasir-etcd-XXXXXX";
   directory_ = mkdtemp(name);
+  if (talk_ == Talk::kTls) MakeCertificates();
   const std::vector<int> ports = FreePorts(2 * members);
   for (size_t i = 0; i < members; ++i) {
     members_.push_back({"127.0.0.1:" + std::to_string(ports[2 * i]), "127.0.0.1:" + std::to_string(ports[2 * i + 1])});
@@ -101,18 +104,45 @@ std::string EtcdCluster::urls() const {
   return all;
 }
 
+/// One authority, a server and a client it vouches for, and a stranger that vouches for itself.
+void EtcdCluster::MakeCertificates() const {
+  const std::string script = "cd " + directory_ + R"( && exec 2>/dev/null
+    new="openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    $new -x509 -keyout ca.key -out ca.pem -subj /CN=authority
+    $new -x509 -keyout stranger.key -out stranger.pem -subj /CN=stranger
+    for who in server client; do
+      $new -keyout $who.key -out $who.csr -subj /CN=$who
+      printf 'subjectAltName=IP:127.0.0.1
+extendedKeyUsage=serverAuth,clientAuth
+' > $who.ext
+      openssl x509 -req -in $who.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile $who.ext -out $who.pem
+    done)";
+  if (std::system(script.c_str()) != 0) std::fprintf(stderr, "openssl made no certificates\n");
+}
+
+std::string EtcdCluster::Pem(const std::string& file) const {
+  std::ifstream in(directory_ + "/" + file);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
 void EtcdCluster::Start(size_t member) {
   std::string cluster;
   for (size_t i = 0; i < members_.size(); ++i) {
     cluster.append(i == 0 ? "" : ",").append("m").append(std::to_string(i)).append("=http://").append(members_[i].peer);
   }
   const std::string name = std::string("m").append(std::to_string(member));
-  const std::string client = std::string("http://").append(members_[member].client);
+  const std::string client = std::string(talk_ == Talk::kTls ? "https://" : "http://").append(members_[member].client);
   const std::string peer = std::string("http://").append(members_[member].peer);
-  const std::vector<std::string> words = {kProgram, "--name", name, "--data-dir", directory_ + "/" + name, "--listen-client-urls", client,
+  std::vector<std::string> words = {kProgram, "--name", name, "--data-dir", directory_ + "/" + name, "--listen-client-urls", client,
                                           "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls",
                                           peer, "--initial-cluster", cluster, "--initial-cluster-state", "new", "--heartbeat-interval", "50",
                                           "--election-timeout", "500", "--unsafe-no-fsync", "--logger", "zap"};
+  if (talk_ == Talk::kTls) {
+    for (const auto& [flag, file] : {std::pair("--cert-file", "server.pem"), std::pair("--key-file", "server.key"), std::pair("--trusted-ca-file", "ca.pem")}) {
+      words.insert(words.end(), {flag, directory_ + "/" + file});
+    }
+    words.push_back("--client-cert-auth");
+  }
   std::vector<char*> argv;
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);

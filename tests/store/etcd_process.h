@@ -16,8 +16,9 @@ class EtcdCluster {
   /// "" where etcd-server is installed, else why a test must be skipped.
   static std::string Missing();
 
-  /// Starts the members and waits until all serve. REQUIRES: Missing() is empty.
-  explicit EtcdCluster(size_t members);
+  enum class Talk { kPlain, kTls };  ///< to clients; with kTls each must show a certificate, and Post and what needs it do not work
+  /// Starts the members and waits until all serve. REQUIRES: Missing() is empty; with kTls openssl is there.
+  explicit EtcdCluster(size_t members, Talk talk = Talk::kPlain);
   ~EtcdCluster();
   EtcdCluster(const EtcdCluster&) = delete;
   EtcdCluster& operator=(const EtcdCluster&) = delete;
@@ -27,6 +28,9 @@ class EtcdCluster {
   std::vector<std::string> endpoints() const;
   /// "http://127.0.0.1:1234,..." as a flag has it.
   std::string urls() const;
+
+  /// "ca", "server", "client" and "stranger" (vouched for by nobody we know), ".pem" and ".key" of each: with kTls only.
+  std::string Pem(const std::string& file) const;
 
   void Signal(size_t member, int signal) const;
   void Kill(size_t member);   ///< kill -9
@@ -50,6 +54,8 @@ class EtcdCluster {
     pid_t pid = -1;
     int log = -1;  ///< its standard error; a pipe wide enough for what a test makes it say
   };
+  void MakeCertificates() const;
+  const Talk talk_;
   std::string directory_;
   std::vector<Member> members_;
 };

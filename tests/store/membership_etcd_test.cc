@@ -39,7 +39,8 @@ class Board {
 /// A member with its shell, its directory and all it was told.
 class Peer {
  public:
-  Peer(Board* board, const std::string& id, int number, std::vector<std::string> endpoints, const std::function<void(MembershipOptions&)>& with = nullptr)
+  Peer(Board* board, const std::string& id, int number, std::vector<std::string> endpoints, const std::function<void(MembershipOptions&)>& with = nullptr,
+       const std::optional<EtcdTls>& tls = std::nullopt)
       : board_(*board) {
     MembershipOptions options;
     options.endpoints = std::move(endpoints);
@@ -51,7 +52,7 @@ class Peer {
     options.seed = static_cast<uint64_t>(number);
     if (with) with(options);
     shell_ = EtcdMembership::Start(
-        std::move(options), MakeEtcdKeyValue, nullptr,
+        std::move(options), [tls](const std::string& endpoint) { return MakeEtcdKeyValue(endpoint, tls); }, nullptr,
         [this](Severity, const std::string& line) { board_.Note([&] { said_.push_back(line); }); },
         [this](absl::StatusOr<EtcdMembership::Began> began) {
           board_.Note([&] {
@@ -89,6 +90,7 @@ class Peer {
     return std::any_of(said_.begin(), said_.end(), [&](const std::string& line) { return line.find(words) != line.npos; });
   }
   const absl::Status& began() const { return *began_; }
+  bool has_begun() const { return began_.has_value(); }
   bool cached() const { return cached_; }
   EtcdMembership& shell() { return *shell_; }
 
@@ -165,6 +167,24 @@ TEST_F(RealEtcd, StrangerUnderOurIdIsRefusedWhenItsLeaseIsRenewed) {
   EXPECT_EQ(again.began().code(), absl::StatusCode::kAlreadyExists);
   EXPECT_NE(std::string(again.began().message()).find("id 'a' is held by the node at 127.0.0.1:7001"), std::string::npos) << again.began();
   EXPECT_TRUE(board_.Await([&] { return a.size() == 1; }));
+}
+
+TEST_F(RealEtcd, TlsLetsInWhoIsVouchedForAndGoesNowhereElse) {
+  EtcdCluster etcd(1, EtcdCluster::Talk::kTls);
+  const std::string ca = etcd.Pem("ca.pem");
+  ASSERT_NE(ca.find("BEGIN CERTIFICATE"), ca.npos) << "openssl is needed";
+  Peer a(&board_, "a", 7001, etcd.endpoints(), nullptr, EtcdTls{ca, etcd.Pem("client.pem"), etcd.Pem("client.key")});
+  Peer wrong_ca(&board_, "b", 7002, etcd.endpoints(), nullptr, EtcdTls{etcd.Pem("stranger.pem"), etcd.Pem("client.pem"), etcd.Pem("client.key")});
+  Peer unknown(&board_, "c", 7003, etcd.endpoints(), nullptr, EtcdTls{ca, etcd.Pem("stranger.pem"), etcd.Pem("stranger.key")});
+  Peer nameless(&board_, "d", 7004, etcd.endpoints(), nullptr, EtcdTls{ca, "", ""});
+  Peer plain(&board_, "e", 7005, etcd.endpoints());
+  ASSERT_TRUE(a.Joins());
+  for (Peer* peer : {&wrong_ca, &unknown, &nameless, &plain}) {
+    EXPECT_TRUE(board_.Await([&] { return peer->Said("does not answer"); }));
+    EXPECT_TRUE(board_.Await([&] { return !peer->has_begun(); }));
+  }
+  EXPECT_TRUE(a.Announce(MemberState::kServing).ok());
+  EXPECT_TRUE(board_.Await([&] { return a.size() == 1 && a.membership().Find("a")->state == MemberState::kServing; }));
 }
 
 TEST_F(RealEtcd, CachedViewWhileNobodyAnswers) {
