@@ -11,9 +11,11 @@
 
 namespace kvasir::cuda {
 
-/// ok, or kInternal naming the call and CUDA's words for `code`.
+/// ok, or kInternal naming the call and CUDA's words for `code`; the thread's last error is then told, and cleared: it
+/// must not be taken for one of the next job.
 inline Result<bool> Called(cudaError_t code, const char* call) {
   if (code == cudaSuccess) return true;
+  (void)cudaGetLastError();
   return Error{ErrorCode::kInternal, std::string(call) + ": " + cudaGetErrorString(code)};
 }
 

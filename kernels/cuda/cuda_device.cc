@@ -29,6 +29,28 @@ constexpr std::chrono::milliseconds kLookAgain{50};
 
 using namespace cuda;  // this file is the device; the launchers are its other half
 
+/// Wakes the waiter. Nobody holds its mutex across a CUDA call: Submit may wait inside one for room in a stream, and
+/// that room comes only when the driver's thread, which rings here, goes on.
+class Bell {
+ public:
+  void Ring() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    rung_ = true;
+    changed_.notify_one();
+  }
+  /// Until it was rung since the last call, or kLookAgain.
+  void Wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait_for(lock, kLookAgain, [this] { return rung_; });
+    rung_ = false;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool rung_ = false;
+};
+
 cudaStream_t Native(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
 class CudaEvent final : public DeviceEvent {
@@ -43,8 +65,30 @@ class CudaEvent final : public DeviceEvent {
   const cudaEvent_t event_;
 };
 
+/// Kernels reach `memory`: it is of a device, or pinned.
+bool Reachable(const void* memory) {
+  cudaPointerAttributes attributes{};
+  return Called(cudaPointerGetAttributes(&attributes, memory), "cudaPointerGetAttributes").ok() &&
+         attributes.type != cudaMemoryTypeUnregistered;
+}
+
+/// Refuses inputs that kernels could not read.
+Result<bool> CheckInputs(const Codec& codec, const KvLayout& layout, std::span<const FrameInputs> inputs) {
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const KvTensor tensor = static_cast<KvTensor>(i % layout.tensors());
+    if (codec.coder(tensor).device_coder().kind != DeviceCoder::Kind::kChain) continue;
+    for (const float* input : {inputs[i].query_peak, inputs[i].query_norm, inputs[i].attention_peak}) {
+      if (input == nullptr || Reachable(input)) continue;
+      return Error{ErrorCode::kInvalidArgument, "device job: inputs of frame " + std::to_string(i) +
+                                                    " are not pinned; call Device::Pin on them first"};
+    }
+  }
+  return true;
+}
+
 /// Refuses what kernels could not reach or what passes a limit of the slots.
-Result<bool> CheckForDevice(const Codec& codec, const PagedCache& cache, const PartGeometry& part, const void* bytes) {
+Result<bool> CheckForDevice(const Codec& codec, const PagedCache& cache, const PartGeometry& part, uint32_t first_layer,
+                            const void* bytes) {
   if (part.tokens / cache.page_tokens > kCudaPagesMax) {
     return Error{ErrorCode::kInvalidArgument,
                  "device job: more than " + std::to_string(kCudaPagesMax) + " pages in a part"};
@@ -65,10 +109,12 @@ Result<bool> CheckForDevice(const Codec& codec, const PagedCache& cache, const P
                    "device job: a frame passes " + std::to_string(kChainElementsMax) + " elements; use smaller parts"};
     }
   }
-  cudaPointerAttributes attributes{};
-  if (cudaPointerGetAttributes(&attributes, bytes) != cudaSuccess || attributes.type == cudaMemoryTypeUnregistered) {
+  if (!Reachable(bytes)) {
     return Error{ErrorCode::kInvalidArgument,
                  "device job: the frame area is not pinned; call Device::Pin on its slab first"};
+  }
+  if (!Reachable(cache.layers[first_layer - cache.first_layer].key)) {  // one stands for all: they are one allocation
+    return Error{ErrorCode::kInvalidArgument, "device job: the engine's pages are neither device nor pinned memory"};
   }
   return true;
 }
@@ -87,47 +133,6 @@ PageView ViewOf(const PagedCache& cache, const PartGeometry& part, uint32_t laye
   view.tokens = part.tokens;
   view.row_bytes = cache.layout.dim(tensor) * ElementBytes(cache.layout.element);
   return view;
-}
-
-void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const FrameInputs& inputs,
-                  const FrameScratch& scratch, JobState* state, Stream s) {
-  switch (coder.kind) {
-    case DeviceCoder::Kind::kInt:
-      return LaunchIntEncode(LayOutIntFrame(*coder.integer, shape), scratch, state, s);
-    case DeviceCoder::Kind::kChain:
-      return LaunchChainEncode(*coder.chain, shape, inputs, scratch, state, s);
-    case DeviceCoder::Kind::kSplitExp:
-      return LaunchSplitEncode(shape, scratch, state, s);
-    case DeviceCoder::Kind::kRaw:
-      return LaunchRawLength(static_cast<uint32_t>(shape.bytes()), state, s);
-    case DeviceCoder::Kind::kNone:
-      KERNELS_CHECK(false);  // CheckForDevice
-  }
-}
-
-/// False when a length alone shows that the bytes are no such frame.
-bool LaunchDecode(const DeviceCoder& coder, const FrameShape& shape, uint32_t length, const FrameScratch& scratch,
-                  uint32_t index, JobState* state, Stream s) {
-  switch (coder.kind) {
-    case DeviceCoder::Kind::kInt: {
-      const IntFrame f = LayOutIntFrame(*coder.integer, shape);
-      if (length != f.frame_bytes) return false;
-      LaunchIntDecode(f, scratch, index, state, s);
-      return true;
-    }
-    case DeviceCoder::Kind::kChain:
-      if (length < LayOutChain(*coder.chain, shape).packed_at) return false;
-      LaunchChainDecode(*coder.chain, shape, length, scratch, index, state, s);
-      return true;
-    case DeviceCoder::Kind::kSplitExp:
-      LaunchSplitDecode(shape, length, scratch, index, state, s);
-      return true;
-    case DeviceCoder::Kind::kRaw:
-      return length == shape.bytes();
-    case DeviceCoder::Kind::kNone:
-      KERNELS_CHECK(false);  // CheckForDevice
-  }
-  return false;
 }
 
 const char* FaultName(uint32_t fault) {
@@ -154,7 +159,7 @@ class CudaDevice final : public Device {
       const std::lock_guard<std::mutex> lock(mutex_);
       closing_ = true;
     }
-    changed_.notify_all();
+    bell_.Ring();
     waiter_.join();
     cudaSetDevice(ordinal_);
     cudaDeviceSynchronize();  // the last host functions name this object
@@ -169,7 +174,8 @@ class CudaDevice final : public Device {
     cudaSetDevice(ordinal_);
     const std::lock_guard<std::mutex> lock(mutex_);
     Result<bool> good = CheckJob(job);
-    if (good.ok()) good = CheckForDevice(*job.codec, *job.cache, job.part, job.area.data());
+    if (good.ok()) good = CheckForDevice(*job.codec, *job.cache, job.part, job.part.first_layer, job.area.data());
+    if (good.ok()) good = CheckInputs(*job.codec, job.cache->layout, job.inputs);
     JobSlot* slot = good.ok() ? TakeSlot(good) : nullptr;
     if (good.ok()) good = Enqueue(job, *slot, stream);
     Queue({slot, std::move(done), std::move(job), {}, good.ok() ? JobStatus{} : JobStatus{false, good.error()}});
@@ -179,7 +185,7 @@ class CudaDevice final : public Device {
     cudaSetDevice(ordinal_);
     const std::lock_guard<std::mutex> lock(mutex_);
     Result<bool> good = CheckJob(job);
-    if (good.ok()) good = CheckForDevice(*job.codec, *job.cache, job.part, job.frames.data());
+    if (good.ok()) good = CheckForDevice(*job.codec, *job.cache, job.part, job.first_layer, job.frames.data());
     JobSlot* slot = good.ok() ? TakeSlot(good) : nullptr;
     if (good.ok()) good = Enqueue(job, *slot, stream);
     Queue({slot, std::move(done), {}, std::move(job), good.ok() ? JobStatus{} : JobStatus{false, good.error()}});
@@ -241,6 +247,7 @@ class CudaDevice final : public Device {
     cudaStreamWaitEvent(s, scratch.free, 0);
     const uint32_t count = part.tokens / cache.page_tokens;
     std::memcpy(slot.pages, pages.data() + part.first_token / cache.page_tokens, count * sizeof(uint32_t));
+    cudaMemcpyAsync(slot.device_pages, slot.pages, count * sizeof(uint32_t), cudaMemcpyHostToDevice, s);
     cudaMemsetAsync(slot.state, 0, sizeof(JobState), s);
     return scratch;
   }
@@ -260,13 +267,16 @@ class CudaDevice final : public Device {
       for (uint32_t t = 0; t < layout.tensors(); ++t) {
         const KvTensor tensor = static_cast<KvTensor>(t);
         const DeviceCoder coder = job.codec->coder(tensor).device_coder();
+        const FrameShape shape = ShapeOfFrame(layout, job.part, tensor);
         const uint32_t index = FrameIndex(layout, job.part, layer, tensor);
-        LaunchGather(ViewOf(*job.cache, job.part, layer, tensor, job.part.first_head, job.part.heads, slot.pages),
-                     scratch.frame.dense, stream);
-        LaunchEncode(coder, ShapeOfFrame(layout, job.part, tensor),
-                     job.inputs.empty() ? FrameInputs{} : job.inputs[index], scratch.frame, slot.state, stream);
+        LaunchGather(
+            ViewOf(*job.cache, job.part, layer, tensor, job.part.first_head, job.part.heads, slot.device_pages),
+            scratch.frame.dense, stream);
+        LaunchEncode(coder, shape, job.inputs.empty() ? FrameInputs{} : job.inputs[index], scratch.frame, slot.state,
+                     stream);
         const uint8_t* frame = coder.kind == DeviceCoder::Kind::kRaw ? scratch.frame.dense : scratch.frame.frame;
-        LaunchPlace(frame, reinterpret_cast<uint8_t*>(job.area.data()), slot.entries, index, slot.state, stream);
+        LaunchPlace(frame, job.codec->MaxFrameBytes(tensor, shape), reinterpret_cast<uint8_t*>(job.area.data()),
+                    slot.entries, index, slot.state, stream);
       }
     }
     return End(scratch, slot, Native(stream));
@@ -292,7 +302,7 @@ class CudaDevice final : public Device {
           return WrongLength(slot, scratch, layer, tensor, stream);
         }
         const uint64_t head_bytes = shape.bytes() / shape.heads;
-        LaunchScatter(ViewOf(*job.cache, job.part, layer, tensor, job.first_head, job.heads, slot.pages),
+        LaunchScatter(ViewOf(*job.cache, job.part, layer, tensor, job.first_head, job.heads, slot.device_pages),
                       scratch.frame.dense + (job.first_head - job.part.first_head) * head_bytes, slot.state, stream);
       }
     }
@@ -308,15 +318,11 @@ class CudaDevice final : public Device {
   /// Holds mutex_.
   void Queue(InFlight job) {
     in_flight_.push_back(std::move(job));
-    changed_.notify_one();
+    bell_.Ring();
   }
 
-  /// Runs on a thread of the driver: no CUDA calls here.
-  static void Wake(void* device) {
-    auto* self = static_cast<CudaDevice*>(device);
-    const std::lock_guard<std::mutex> lock(self->mutex_);
-    self->changed_.notify_one();
-  }
+  /// Runs on a thread of the driver: no CUDA calls here, and no mutex that is held across one.
+  static void Wake(void* device) { static_cast<CudaDevice*>(device)->bell_.Ring(); }
 
   static bool Ended(const InFlight& job) {
     return job.slot == nullptr || cudaEventQuery(job.slot->done) != cudaErrorNotReady;
@@ -329,7 +335,9 @@ class CudaDevice final : public Device {
     while (!closing_ || !in_flight_.empty()) {
       const auto ended = std::find_if(in_flight_.begin(), in_flight_.end(), Ended);
       if (ended == in_flight_.end()) {
-        changed_.wait_for(lock, kLookAgain);
+        lock.unlock();
+        bell_.Wait();
+        lock.lock();
         continue;
       }
       InFlight job = std::move(*ended);
@@ -371,8 +379,8 @@ class CudaDevice final : public Device {
 
   const int ordinal_;
   const std::string name_;
+  Bell bell_;
   std::mutex mutex_;  // guards all below but waiter_
-  std::condition_variable changed_;
   std::vector<Scratch> scratches_;
   std::vector<JobSlot> slots_;
   std::vector<JobSlot*> free_;

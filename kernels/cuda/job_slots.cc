@@ -34,7 +34,7 @@ Result<std::vector<JobSlot>> MakeJobSlots() {
   for (JobSlot& slot : slots) {
     Result<PinnedMemory> pinned = AllocatePinned(kPages + kEntries + sizeof(JobState));
     if (!pinned.ok()) return pinned.error();
-    Result<DeviceMemory> device = AllocateDevice(sizeof(JobState));
+    Result<DeviceMemory> device = AllocateDevice(sizeof(JobState) + kPages);
     if (!device.ok()) return device.error();
     slot.pinned = std::move(*pinned);
     slot.device = std::move(*device);
@@ -43,6 +43,7 @@ Result<std::vector<JobSlot>> MakeJobSlots() {
     slot.entries = reinterpret_cast<FrameEntry*>(p + kPages);
     slot.result = reinterpret_cast<JobState*>(p + kPages + kEntries);
     slot.state = static_cast<JobState*>(slot.device.get());
+    slot.device_pages = reinterpret_cast<uint32_t*>(slot.state + 1);
     const cudaError_t code = cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming);
     if (Result<bool> called = Called(code, "cudaEventCreate"); !called.ok()) return called.error();
   }

@@ -26,10 +26,11 @@ struct Scratch {
 struct JobSlot {
   PinnedMemory pinned;
   DeviceMemory device;
-  uint32_t* pages = nullptr;      ///< pinned [kCudaPagesMax]
-  FrameEntry* entries = nullptr;  ///< pinned [kFramesPerPartMax]
-  JobState* result = nullptr;     ///< pinned: the state after the job
-  JobState* state = nullptr;      ///< device
+  uint32_t* pages = nullptr;         ///< pinned [kCudaPagesMax]
+  FrameEntry* entries = nullptr;     ///< pinned [kFramesPerPartMax]
+  JobState* result = nullptr;        ///< pinned: the state after the job
+  JobState* state = nullptr;         ///< device
+  uint32_t* device_pages = nullptr;  ///< device: the pages, copied before the job's kernels
   cudaEvent_t done = nullptr;
 };
 

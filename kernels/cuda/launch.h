@@ -20,10 +20,12 @@ enum class DeviceFault : uint32_t { kNone = 0, kChecksum = 1, kParameter = 2, kE
 
 /// What kernels of one job tell each other. Lives in device memory, zeroed before the job.
 struct JobState {
-  uint32_t offset = 0;  ///< in the frame area: where the next frame begins
-  uint32_t length = 0;  ///< of the frame at hand
-  uint32_t fault = 0;   ///< DeviceFault + 256 * (1 + index of the frame); 0 = none
-  uint32_t unused = 0;
+  uint32_t offset = 0;                  ///< in the frame area: where the next frame begins
+  uint32_t length = 0;                  ///< of the frame at hand
+  uint32_t fault = 0;                   ///< DeviceFault + 256 * (1 + index of the frame); 0 = none
+  uint32_t crc_full = 0, crc_last = 0;  ///< sums of the frame at hand, see frame_end.cu; zero between frames
+  uint32_t arrived = 0;                 ///< blocks that have added to them
+  uint32_t unused[2] = {};
 };
 
 /// Elements, and spare floats, of a frame that a chain codes here. A limit of memory: scratches keep three floats each.
@@ -70,10 +72,18 @@ void LaunchChainDecode(const ChainPlan& plan, const FrameShape& shape, uint32_t 
 /// The frame is within the limits of a scratch.
 bool ChainFits(const ChainPlan& plan, const FrameShape& shape);
 
-/// Copies the frame at hand to its place in `area`, pads, writes entries[index] and advances state->offset.
-void LaunchPlace(const uint8_t* frame, uint8_t* area, FrameEntry* entries, uint32_t index, JobState* state,
-                 CudaStream stream);
-/// Sets kChecksum unless the frame sums to `crc`.
+/// Those of the coder's kind. REQUIRES: it is not kNone.
+void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const FrameInputs& inputs,
+                  const FrameScratch& scratch, JobState* state, CudaStream stream);
+/// False when a length alone shows that the bytes are no such frame: nothing is then launched.
+bool LaunchDecode(const DeviceCoder& coder, const FrameShape& shape, uint32_t length, const FrameScratch& scratch,
+                  uint32_t index, JobState* state, CudaStream stream);
+
+/// Copies the frame at hand to its place in `area`, pads, writes entries[index] and advances state->offset. The frame
+/// begins on 16 bytes and has at most `bytes_max`.
+void LaunchPlace(const uint8_t* frame, uint64_t bytes_max, uint8_t* area, FrameEntry* entries, uint32_t index,
+                 JobState* state, CudaStream stream);
+/// Sets kChecksum unless the frame, which begins on 16 bytes, sums to `crc`.
 void LaunchCheck(const uint8_t* frame, uint32_t length, uint32_t crc, uint32_t index, JobState* state,
                  CudaStream stream);
 

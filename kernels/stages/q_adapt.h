@@ -79,7 +79,8 @@ struct AdaptStage {
       section[row] = static_cast<uint8_t>(spec.bits);
       IntParameters p;
       if (spec.bits == 0) {
-        p.zero16 = SaturatedFloat16(0.5f * (IntInput(least) + IntInput(greatest)));
+        // Which of -0 and +0 is the lesser differs from one fminf to another: 0 is added, and -0 becomes +0.
+        p.zero16 = SaturatedFloat16(0.5f * (IntInput(least) + IntInput(greatest)) + 0.0f);
         for (uint32_t c = 0; c < dim; ++c) codes[row * dim + c] = 0;
       } else {
         p = EncodeIntGroup(spec, ElementType::kFloat32, reinterpret_cast<const uint8_t*>(in), sizeof(float), dim,

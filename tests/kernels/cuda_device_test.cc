@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the CUDA device writes and reads the bits of the CPU device. Method: the same jobs on both, over codecs,
-// layouts and fills; areas, directories and pages compared with ==; damage answered by kDataLoss. Where no device is,
-// skipped by name.
+// Goal: the CUDA device writes and reads the bits of the CPU device, refuses memory it cannot reach, and takes many
+// jobs at once. Method: the same jobs on both, over codecs, layouts, lengths and fills; areas, directories and pages
+// compared with ==; damage answered by kDataLoss. Where no device is, skipped by name.
 #include "gtest/gtest.h"
-#include "tests/kernels/engine.h"
-#include "tests/kernels/frames.h"
+#include "tests/kernels/cuda_jobs.h"
 
 namespace kvasir {
 namespace {
@@ -16,26 +15,6 @@ TEST(CudaDevice, AbsentOrUnreachableSaysSo) {
   if (device.ok()) GTEST_SKIP() << "a CUDA device answered: there is nothing absent to test";
   EXPECT_TRUE(device.error().code == ErrorCode::kUnimplemented || device.error().code == ErrorCode::kUnavailable);
   EXPECT_FALSE(device.error().message.empty());
-}
-
-/// Keeps host memory pinned for the life of a scope.
-class Pinned {
- public:
-  Pinned(Device& device, std::span<std::byte> memory) : device_(device), memory_(memory) {
-    EXPECT_TRUE(device.Pin(memory).ok());
-  }
-  ~Pinned() { device_.Unpin(memory_); }
-
- private:
-  Device& device_;
-  const std::span<std::byte> memory_;
-};
-
-void FillBytes(Engine& engine, Fill fill, std::mt19937_64& rng) {
-  const ElementType type = engine.cache.layout.element;
-  const FrameShape all{1, 1, static_cast<uint32_t>(engine.memory.size() / ElementBytes(type)), type};
-  const auto values = MakeFrame(all, fill, rng);
-  std::copy(values.begin(), values.end(), engine.memory.begin());
 }
 
 TEST(CudaDevice, SameBitsAsTheCpu) {
@@ -55,12 +34,7 @@ TEST(CudaDevice, SameBitsAsTheCpu) {
         Engine from = MakeEngine(layout, Order::kNHD, 16, 96, rng);
         Engine to = MakeEngine(layout, Order::kHND, 8, 96, rng);
         FillBytes(from, fill, rng);
-        Engine to_cpu = to;
-        for (uint32_t l = 0; l < layout.layers; ++l) {  // the copy's pages lie in its own memory
-          to_cpu.cache.layers[l].key = to_cpu.memory.data() + (to.cache.layers[l].key - to.memory.data());
-          if (!layout.latent())
-            to_cpu.cache.layers[l].value = to_cpu.memory.data() + (to.cache.layers[l].value - to.memory.data());
-        }
+        Engine to_cpu = CopyOf(to);
         const PartGeometry part{0, layout.layers, 0, layout.kv_heads, 16, 64};
         Packed packed_cpu, packed;
         ASSERT_TRUE(RunJob(*cpu, MakePack(codec, from, part, packed_cpu)).ok);
@@ -100,6 +74,137 @@ TEST(CudaDevice, DamageIsDataLossAndScattersNothing) {
     EXPECT_EQ(status.error.code, ErrorCode::kDataLoss);
     EXPECT_NE(status.error.message.find("layer 0 V"), std::string::npos) << status.error.message;
   }
+}
+
+/// Lengths around those at which the checksum is cut into pieces, and odd ones.
+TEST(CudaDevice, ChecksumsOfFramesOfManyLengths) {
+  auto cuda = MakeCudaDevice(0);
+  if (!cuda.ok()) GTEST_SKIP() << "no CUDA device: " << cuda.error().message;
+  const auto cpu = MakeCpuDevice({});
+  auto rng = Rng(42);
+  const auto codec = MustParse("raw");
+  for (const uint32_t dim :
+       {1u, 2u, 3u, 5u, 31u, 33u, 4095u, 4096u, 4097u, 8191u, 8192u, 8193u, 12289u, 65537u, 300001u}) {
+    const KvLayout layout{1, 1, dim, dim + 7, ElementType::kFloat8E4M3};
+    Engine engine = MakeEngine(layout, Order::kNHD, 1, 3, rng);
+    FillBytes(engine, Fill::kAnyBits, rng);
+    for (uint32_t tokens = 1; tokens <= 3; ++tokens) {
+      const PartGeometry part{0, 1, 0, 1, 0, tokens};
+      Packed packed_cpu, packed;
+      ASSERT_TRUE(RunJob(*cpu, MakePack(codec, engine, part, packed_cpu)).ok);
+      PackJob pack = MakePack(codec, engine, part, packed);
+      const Pinned pages(**cuda, engine.memory), area(**cuda, packed.area);
+      ASSERT_TRUE(RunJob(**cuda, pack).ok);
+      ASSERT_EQ(packed.result.directory, packed_cpu.result.directory) << dim << " bytes a row, tokens " << tokens;
+      ASSERT_EQ(packed.area, packed_cpu.area);
+      ASSERT_TRUE(RunJob(**cuda, MakeUnpack(codec, engine, part, packed)).ok);
+    }
+  }
+}
+
+TEST(CudaDevice, MemoryOutOfReachIsRefusedAndTheNextJobRuns) {
+  auto cuda = MakeCudaDevice(0);
+  if (!cuda.ok()) GTEST_SKIP() << "no CUDA device: " << cuda.error().message;
+  auto rng = Rng(43);
+  const KvLayout layout{2, 2, 64, 64, ElementType::kBfloat16};
+  Engine engine = MakeEngine(layout, Order::kNHD, 16, 32, rng);
+  FillRandom(engine, rng);
+  const PartGeometry part{0, 2, 0, 2, 0, 32};
+  const auto refuses = [&](const PackJob& job, std::string_view what) {
+    const JobStatus status = RunJob(**cuda, job);
+    EXPECT_FALSE(status.ok) << what;
+    EXPECT_EQ(status.error.code, ErrorCode::kInvalidArgument) << status.error.message;
+    EXPECT_NE(status.error.message.find(what), std::string::npos) << status.error.message;
+  };
+  Packed packed;
+  const PackJob pack = MakePack(MustParse("int(8,tok)"), engine, part, packed);
+  refuses(pack, "frame area");
+  const Pinned area(**cuda, packed.area);
+  refuses(pack, "pages");
+  const Pinned pages(**cuda, engine.memory);
+  EXPECT_FALSE((*cuda)->Pin(engine.memory).ok()) << "pinned twice";
+  const JobStatus status = RunJob(**cuda, pack);
+  EXPECT_TRUE(status.ok) << status.error.message;
+
+  Packed balanced;
+  PackJob with_inputs = MakePack(MustParse("k:bal|int(8,tok)"), engine, part, balanced);
+  const Pinned balanced_area(**cuda, balanced.area);
+  const std::vector<float> peaks(2 * 64, 2.0f);
+  FrameInputs one;
+  one.query_peak = peaks.data();
+  const std::vector<FrameInputs> inputs(4, one);
+  with_inputs.inputs = inputs;
+  refuses(with_inputs, "inputs of frame 0");
+}
+
+/// More launches than a stream holds, and every job ends: the waiter and Submit do not wait for each other.
+TEST(CudaDevice, ManyJobsAtOnceOnThreeStreams) {
+  auto cuda = MakeCudaDevice(0);
+  if (!cuda.ok()) GTEST_SKIP() << "no CUDA device: " << cuda.error().message;
+  const auto cpu = MakeCpuDevice({});
+  auto rng = Rng(44);
+  const KvLayout layout{40, 2, 64, 64, ElementType::kBfloat16};
+  Engine engine = MakeEngine(layout, Order::kNHD, 16, 64, rng);
+  FillRandom(engine, rng);
+  const auto codec = MustParse("k:int(4,chan,32)|v:int(4,tok,64)");
+  const PartGeometry part{0, 40, 0, 2, 0, 64};
+  Packed expected;
+  ASSERT_TRUE(RunJob(*cpu, MakePack(codec, engine, part, expected)).ok);
+  constexpr uint32_t kJobs = 30;  // below kCudaJobsMax
+  std::vector<Packed> packed(kJobs);
+  std::vector<PackJob> jobs;
+  const Pinned pages(**cuda, engine.memory);
+  std::vector<std::unique_ptr<Pinned>> areas;
+  for (Packed& p : packed) {
+    jobs.push_back(MakePack(codec, engine, part, p));
+    areas.push_back(std::make_unique<Pinned>(**cuda, p.area));
+  }
+  std::vector<std::promise<JobStatus>> done(kJobs);
+  for (uint32_t i = 0; i < kJobs; ++i) {
+    const Stream stream = reinterpret_cast<Stream>(uintptr_t{i % 3});  // default, legacy, of this thread
+    (*cuda)->Submit(jobs[i], stream, [&done, i](JobStatus status) { done[i].set_value(std::move(status)); });
+  }
+  for (uint32_t i = 0; i < kJobs; ++i) {
+    const JobStatus status = done[i].get_future().get();
+    ASSERT_TRUE(status.ok) << status.error.message;
+    EXPECT_EQ(packed[i].result.directory, expected.result.directory) << i;
+    EXPECT_EQ(packed[i].area, expected.area) << i;
+  }
+}
+
+TEST(CudaDevice, EventsOrderStreamsAndDevices) {
+  auto cuda = MakeCudaDevice(0);
+  if (!cuda.ok()) GTEST_SKIP() << "no CUDA device: " << cuda.error().message;
+  const auto cpu = MakeCpuDevice({});
+  auto rng = Rng(45);
+  const KvLayout layout{8, 2, 128, 128, ElementType::kBfloat16};
+  Engine from = MakeEngine(layout, Order::kNHD, 16, 256, rng), to = MakeEngine(layout, Order::kNHD, 16, 256, rng);
+  FillRandom(from, rng);
+  to.pages = from.pages;
+  const auto codec = MustParse("splitexp");
+  const PartGeometry part{0, 8, 0, 2, 0, 256};
+  Packed packed;
+  const PackJob pack = MakePack(codec, from, part, packed);
+  const Pinned pages(**cuda, from.memory), target(**cuda, to.memory), area(**cuda, packed.area);
+  // The pack on the CPU, then the unpack on a stream of the GPU that waits for it: nobody here waits between.
+  std::promise<JobStatus> packed_status, unpacked_status;
+  UnpackJob unpack = MakeUnpack(codec, to, part, packed);
+  ASSERT_TRUE(RunJob(*cpu, pack).ok);
+  unpack.frames = std::span(packed.area).first(packed.result.area_bytes);
+  std::fill(packed.area.begin(), packed.area.end(), std::byte{0});
+  cpu->Submit(pack, nullptr, [&](JobStatus status) { packed_status.set_value(std::move(status)); });
+  (*cuda)->Wait(nullptr, cpu->Record(nullptr));
+  (*cuda)->Submit(unpack, nullptr, [&](JobStatus status) { unpacked_status.set_value(std::move(status)); });
+  const auto event = (*cuda)->Record(nullptr);
+  event->Block();
+  EXPECT_TRUE(event->Done());
+  EXPECT_TRUE(packed_status.get_future().get().ok);
+  const JobStatus status = unpacked_status.get_future().get();
+  ASSERT_TRUE(status.ok) << status.error.message;
+  ForEachRow(from, [&](const void* row, size_t bytes, uint32_t token, uint32_t head, uint32_t layer, KvTensor tensor) {
+    const void* there = to.cache.At(layer, tensor, to.pages[token / 16], head, token % 16);
+    EXPECT_EQ(std::memcmp(row, there, bytes), 0) << "layer " << layer << " token " << token;
+  });
 }
 
 }  // namespace
