@@ -27,40 +27,46 @@ struct CudaRun {
   }
 };
 
-__global__ void LengthKernel(uint32_t before, const ChainOutcome* outcome, JobState* state) {
-  state->length = before + outcome->packed_bytes;
+__global__ void LengthKernel(uint32_t before, const ChainOutcome* outcome, uint32_t* length) {
+  *length = before + outcome->packed_bytes;
 }
 
-__global__ void FaultKernel(const ChainOutcome* outcome, uint32_t index, JobState* state) {
-  if (outcome->fault != 0) {
-    atomicCAS(&state->fault, 0u, static_cast<uint32_t>(DeviceFault::kParameter) + 256 * (1 + index));
-  }
+__global__ void FaultKernel(const ChainOutcome* outcome, uint32_t fault, JobState* state) {
+  if (outcome->fault != 0) atomicCAS(&state->fault, 0u, fault);
 }
 
-ChainRoom RoomOf(const FrameScratch& scratch) {
-  return {scratch.rows, scratch.rows + kChainElementsMax, scratch.rows + 2 * kChainElementsMax, scratch.codes};
+ChainRoom RoomOf(const FrameBatch& batch) {
+  return {batch.rows, batch.rows + kChainElementsMax, batch.rows + 2 * kChainElementsMax, batch.codes};
 }
 
 }  // namespace
 
-void LaunchChainEncode(const ChainPlan& plan, const FrameShape& shape, const FrameInputs& inputs,
-                       const FrameScratch& scratch, JobState* state, CudaStream stream) {
+void LaunchChainEncode(const ChainPlan& plan, const FrameShape& shape, const FrameInputs* inputs,
+                       const FrameBatch& batch, JobState* state, CudaStream stream) {
   CudaRun run{static_cast<cudaStream_t>(stream)};
   const ChainLayout layout = LayOutChain(plan, shape);
-  const ChainRoom room = RoomOf(scratch);
-  cudaMemsetAsync(scratch.outcome, 0, sizeof(ChainOutcome), run.stream);
-  EncodeChain(run, plan, layout, {shape, room.spare, scratch.outcome, inputs}, scratch.dense, scratch.frame, room);
-  LengthKernel<<<1, 1, 0, run.stream>>>(static_cast<uint32_t>(layout.packed_at), scratch.outcome, state);
+  const ChainRoom room = RoomOf(batch);
+  for (uint32_t i = 0; i < batch.count; ++i) {
+    const FrameInputs brought = inputs == nullptr ? FrameInputs{} : inputs[i * batch.slot_step];
+    cudaMemsetAsync(batch.outcome, 0, sizeof(ChainOutcome), run.stream);
+    EncodeChain(run, plan, layout, {shape, room.spare, batch.outcome, brought}, batch.dense_at(i), batch.frame_at(i),
+                room);
+    LengthKernel<<<1, 1, 0, run.stream>>>(static_cast<uint32_t>(layout.packed_at), batch.outcome,
+                                          &state->frames[batch.slot(i)].length);
+  }
 }
 
-void LaunchChainDecode(const ChainPlan& plan, const FrameShape& shape, uint32_t length, const FrameScratch& scratch,
-                       uint32_t index, JobState* state, CudaStream stream) {
+void LaunchChainDecode(const ChainPlan& plan, const FrameShape& shape, const FrameBatch& batch, JobState* state,
+                       CudaStream stream) {
   CudaRun run{static_cast<cudaStream_t>(stream)};
   const ChainLayout layout = LayOutChain(plan, shape);
-  const ChainRoom room = RoomOf(scratch);
-  cudaMemsetAsync(scratch.outcome, 0, sizeof(ChainOutcome), run.stream);
-  DecodeChain(run, plan, layout, {shape, room.spare, scratch.outcome, {}}, scratch.frame, length, scratch.dense, room);
-  FaultKernel<<<1, 1, 0, run.stream>>>(scratch.outcome, index, state);
+  const ChainRoom room = RoomOf(batch);
+  for (uint32_t i = 0; i < batch.count; ++i) {
+    cudaMemsetAsync(batch.outcome, 0, sizeof(ChainOutcome), run.stream);
+    DecodeChain(run, plan, layout, {shape, room.spare, batch.outcome, {}}, batch.frame_at(i), batch.length[i],
+                batch.dense_at(i), room);
+    FaultKernel<<<1, 1, 0, run.stream>>>(batch.outcome, batch.fault(DeviceFault::kParameter, i), state);
+  }
 }
 
 bool ChainFits(const ChainPlan& plan, const FrameShape& shape) {

@@ -2,9 +2,9 @@
 // CudaDevice: enqueues the launchers of a job on the engine's stream; one thread waits for jobs to end and calls
 // JobDone.
 //
-//   Submit:  take a slot -> copy page ids -> launches of each frame -> state and entries to pinned memory -> event ->
-//   queue waiter:  woken by a host function in the stream -> every job whose event is done: copy entries -> slot back
-//   -> JobDone
+//   Submit:  take a slot -> launches (job_enqueue.h) -> state and entries to pinned memory -> event -> queue
+//   waiter:  woken by a host function in the stream -> every job whose event is done: copy entries -> slot back ->
+//            JobDone
 //
 // Submit neither allocates on the device nor waits. Frame areas and fetched frames must be pinned (Device::Pin) or
 // device memory.
@@ -16,7 +16,7 @@
 #include <mutex>
 #include <thread>
 
-#include "kernels/cuda/job_slots.h"
+#include "kernels/cuda/job_enqueue.h"
 #include "kernels/device.h"
 #include "kernels/job_check.h"
 #include "kernels/portable.h"
@@ -119,20 +119,22 @@ Result<bool> CheckForDevice(const Codec& codec, const PagedCache& cache, const P
   return true;
 }
 
-PageView ViewOf(const PagedCache& cache, const PartGeometry& part, uint32_t layer, KvTensor tensor, uint32_t first_head,
-                uint32_t heads, const uint32_t* pages) {
-  const PageStrides& strides = tensor == KvTensor::kKey ? cache.key_strides : cache.value_strides;
-  PageView view;
-  view.base = reinterpret_cast<uint8_t*>(cache.At(layer, tensor, 0, first_head, 0));
-  view.pages = pages;
-  view.page_stride = strides.page;
-  view.head_stride = strides.head;
-  view.token_stride = strides.token;
-  view.page_tokens = cache.page_tokens;
-  view.heads = heads;
-  view.tokens = part.tokens;
-  view.row_bytes = cache.layout.dim(tensor) * ElementBytes(cache.layout.element);
-  return view;
+/// No frame has a length that alone shows it to be none: decoders rely on it.
+Result<bool> CheckLengths(const UnpackJob& job) {
+  const KvLayout& layout = job.cache->layout;
+  for (uint32_t layer = job.first_layer; layer < job.first_layer + job.layers; ++layer) {
+    for (uint32_t t = 0; t < layout.tensors(); ++t) {
+      const KvTensor tensor = static_cast<KvTensor>(t);
+      const FrameShape shape = ShapeOfFrame(layout, job.part, tensor);
+      const uint32_t length = job.directory[FrameIndex(layout, job.part, layer, tensor)].length;
+      if (length <= job.codec->MaxFrameBytes(tensor, shape) &&
+          MayBeLength(job.codec->coder(tensor).device_coder(), shape, length)) {
+        continue;
+      }
+      return Error{ErrorCode::kDataLoss, FrameName(layer, tensor) + ": its length cannot be right"};
+    }
+  }
+  return true;
 }
 
 const char* FaultName(uint32_t fault) {
@@ -164,7 +166,7 @@ class CudaDevice final : public Device {
     cudaSetDevice(ordinal_);
     cudaDeviceSynchronize();  // the last host functions name this object
     for (JobSlot& slot : slots_) cudaEventDestroy(slot.done);
-    for (Scratch& scratch : scratches_) cudaEventDestroy(scratch.free);
+    for (Scratch& scratch : scratches_) DestroyEvents(scratch);
   }
 
   const std::string& name() const override { return name_; }
@@ -177,7 +179,7 @@ class CudaDevice final : public Device {
     if (good.ok()) good = CheckForDevice(*job.codec, *job.cache, job.part, job.part.first_layer, job.area.data());
     if (good.ok()) good = CheckInputs(*job.codec, job.cache->layout, job.inputs);
     JobSlot* slot = good.ok() ? TakeSlot(good) : nullptr;
-    if (good.ok()) good = Enqueue(job, *slot, stream);
+    if (good.ok()) good = Enqueue(job, *slot, stream, EnqueuePack);
     Queue({slot, std::move(done), std::move(job), {}, good.ok() ? JobStatus{} : JobStatus{false, good.error()}});
   }
 
@@ -186,8 +188,9 @@ class CudaDevice final : public Device {
     const std::lock_guard<std::mutex> lock(mutex_);
     Result<bool> good = CheckJob(job);
     if (good.ok()) good = CheckForDevice(*job.codec, *job.cache, job.part, job.first_layer, job.frames.data());
+    if (good.ok()) good = CheckLengths(job);
     JobSlot* slot = good.ok() ? TakeSlot(good) : nullptr;
-    if (good.ok()) good = Enqueue(job, *slot, stream);
+    if (good.ok()) good = Enqueue(job, *slot, stream, EnqueueUnpack);
     Queue({slot, std::move(done), {}, std::move(job), good.ok() ? JobStatus{} : JobStatus{false, good.error()}});
   }
 
@@ -242,77 +245,14 @@ class CudaDevice final : public Device {
     return slot;
   }
 
-  Scratch& Begin(const PagedCache& cache, PageTable pages, const PartGeometry& part, JobSlot& slot, cudaStream_t s) {
+  template <class Job, class Launches>
+  Result<bool> Enqueue(const Job& job, JobSlot& slot, Stream stream, const Launches& launches) {
+    const cudaStream_t s = Native(stream);
     Scratch& scratch = scratches_[next_scratch_++ % scratches_.size()];
-    cudaStreamWaitEvent(s, scratch.free, 0);
-    const uint32_t count = part.tokens / cache.page_tokens;
-    std::memcpy(slot.pages, pages.data() + part.first_token / cache.page_tokens, count * sizeof(uint32_t));
-    cudaMemcpyAsync(slot.device_pages, slot.pages, count * sizeof(uint32_t), cudaMemcpyHostToDevice, s);
-    cudaMemsetAsync(slot.state, 0, sizeof(JobState), s);
-    return scratch;
-  }
-
-  Result<bool> End(Scratch& scratch, JobSlot& slot, cudaStream_t s) {
-    cudaMemcpyAsync(slot.result, slot.state, sizeof(JobState), cudaMemcpyDeviceToHost, s);
-    cudaEventRecord(scratch.free, s);
-    cudaEventRecord(slot.done, s);
+    const Result<bool> enqueued = launches(job, slot, scratch, s);
+    cudaEventRecord(slot.done, s);  // what was enqueued before an error still runs; the slot must see its end
     cudaLaunchHostFunc(s, Wake, this);
-    return Called(cudaGetLastError(), "launch of a job");
-  }
-
-  Result<bool> Enqueue(const PackJob& job, JobSlot& slot, Stream stream) {
-    const KvLayout& layout = job.cache->layout;
-    Scratch& scratch = Begin(*job.cache, job.pages, job.part, slot, Native(stream));
-    for (uint32_t layer = job.part.first_layer; layer < job.part.first_layer + job.part.layers; ++layer) {
-      for (uint32_t t = 0; t < layout.tensors(); ++t) {
-        const KvTensor tensor = static_cast<KvTensor>(t);
-        const DeviceCoder coder = job.codec->coder(tensor).device_coder();
-        const FrameShape shape = ShapeOfFrame(layout, job.part, tensor);
-        const uint32_t index = FrameIndex(layout, job.part, layer, tensor);
-        LaunchGather(
-            ViewOf(*job.cache, job.part, layer, tensor, job.part.first_head, job.part.heads, slot.device_pages),
-            scratch.frame.dense, stream);
-        LaunchEncode(coder, shape, job.inputs.empty() ? FrameInputs{} : job.inputs[index], scratch.frame, slot.state,
-                     stream);
-        const uint8_t* frame = coder.kind == DeviceCoder::Kind::kRaw ? scratch.frame.dense : scratch.frame.frame;
-        LaunchPlace(frame, job.codec->MaxFrameBytes(tensor, shape), reinterpret_cast<uint8_t*>(job.area.data()),
-                    slot.entries, index, slot.state, stream);
-      }
-    }
-    return End(scratch, slot, Native(stream));
-  }
-
-  Result<bool> Enqueue(const UnpackJob& job, JobSlot& slot, Stream stream) {
-    const KvLayout& layout = job.cache->layout;
-    Scratch& scratch = Begin(*job.cache, job.pages, job.part, slot, Native(stream));
-    for (uint32_t layer = job.first_layer; layer < job.first_layer + job.layers; ++layer) {
-      for (uint32_t t = 0; t < layout.tensors(); ++t) {
-        const KvTensor tensor = static_cast<KvTensor>(t);
-        const uint32_t index = FrameIndex(layout, job.part, layer, tensor);
-        const FrameEntry& entry = job.directory[index];
-        const FrameShape shape = ShapeOfFrame(layout, job.part, tensor);
-        const DeviceCoder coder = job.codec->coder(tensor).device_coder();
-        if (entry.length > job.codec->MaxFrameBytes(tensor, shape))
-          return WrongLength(slot, scratch, layer, tensor, stream);
-        uint8_t* frame = coder.kind == DeviceCoder::Kind::kRaw ? scratch.frame.dense : scratch.frame.frame;
-        cudaMemcpyAsync(frame, job.frames.data() + (entry.offset - job.frames_offset), entry.length, cudaMemcpyDefault,
-                        Native(stream));
-        LaunchCheck(frame, entry.length, entry.crc32c, index, slot.state, stream);
-        if (!LaunchDecode(coder, shape, entry.length, scratch.frame, index, slot.state, stream)) {
-          return WrongLength(slot, scratch, layer, tensor, stream);
-        }
-        const uint64_t head_bytes = shape.bytes() / shape.heads;
-        LaunchScatter(ViewOf(*job.cache, job.part, layer, tensor, job.first_head, job.heads, slot.device_pages),
-                      scratch.frame.dense + (job.first_head - job.part.first_head) * head_bytes, slot.state, stream);
-      }
-    }
-    return End(scratch, slot, Native(stream));
-  }
-
-  /// What was enqueued before still runs; the slot must see its end.
-  Result<bool> WrongLength(JobSlot& slot, Scratch& scratch, uint32_t layer, KvTensor tensor, Stream stream) {
-    if (Result<bool> ended = End(scratch, slot, Native(stream)); !ended.ok()) return ended;
-    return Error{ErrorCode::kDataLoss, FrameName(layer, tensor) + ": its length cannot be right"};
+    return enqueued;
   }
 
   /// Holds mutex_.

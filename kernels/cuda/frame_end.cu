@@ -17,7 +17,7 @@ namespace {
 constexpr uint32_t kThreads = 256;
 constexpr uint32_t kPiece = 8192;
 constexpr uint32_t kThreadBytes = kPiece / kThreads;
-constexpr uint32_t kBlocksMax = 528;  // four for each multiprocessor of an H100
+constexpr uint32_t kBlocksMax = 128;  // of one frame
 constexpr uint32_t kAllLanes = 0xFFFFFFFFu;
 
 struct Crc32cConstants {
@@ -80,8 +80,8 @@ __device__ void BeginSums(BlockShared& shared) {
 /// Adds piece `index` of a frame of `length` bytes to the sums of `state`. `copy` is called with each 16 bytes of a
 /// full piece, and their index in the frame.
 template <class Copy>
-__device__ void SumPiece(BlockShared& shared, const uint8_t* frame, uint32_t length, uint32_t index, JobState* state,
-                         const Copy& copy) {
+__device__ void SumPiece(BlockShared& shared, const uint8_t* frame, uint32_t length, uint32_t index,
+                         JobState::Frame* state, const Copy& copy) {
   const uint32_t begin = index * kPiece, left = length - begin;
   const bool last = left <= kPiece;
   const uint32_t zeros = last ? kPiece - left : 0;
@@ -115,7 +115,7 @@ __device__ void SumPiece(BlockShared& shared, const uint8_t* frame, uint32_t len
 }
 
 /// True for the first warp of the block that ends last: `crc` is then that of the frame, and the sums are zero again.
-__device__ bool EndSums(BlockShared& shared, uint32_t length, JobState* state, uint32_t& crc) {
+__device__ bool EndSums(BlockShared& shared, uint32_t length, JobState::Frame* state, uint32_t& crc) {
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) shared.last = atomicAdd(&state->arrived, 1u) == gridDim.x - 1 ? 1 : 0;
@@ -136,36 +136,51 @@ __device__ bool EndSums(BlockShared& shared, uint32_t length, JobState* state, u
   return true;
 }
 
-__global__ void PlaceKernel(const uint8_t* frame, uint8_t* area, FrameEntry* entries, uint32_t index, JobState* state) {
+/// Frame blockIdx.y.
+__global__ void PlaceKernel(const __grid_constant__ FrameWindow window, uint8_t* area, FrameEntry* entries,
+                            JobState* state) {
   __shared__ BlockShared shared;
-  const uint32_t length = state->length, offset = state->offset;
+  JobState::Frame* frames = state->frames + window.first_slot;
+  const uint32_t index = blockIdx.y, length = frames[index].length;
+  uint32_t offset = state->offset;
+  for (uint32_t i = 0; i < index; ++i) offset += static_cast<uint32_t>(AlignFrame(frames[i].length));
+  const uint8_t* frame = window.frame[index];
   uint8_t* to = area + offset;
   const bool wide = reinterpret_cast<uintptr_t>(to) % 16 == 0;
   const uint32_t pieces = (length + kPiece - 1) / kPiece;
   BeginSums(shared);
   for (uint32_t p = blockIdx.x; p < pieces; p += gridDim.x) {
     const bool whole = wide && length - p * kPiece >= kPiece;
-    SumPiece(shared, frame, length, p, state, [=](const uint4& bytes, uint32_t i) {
+    SumPiece(shared, frame, length, p, &frames[index], [=](const uint4& bytes, uint32_t i) {
       if (whole) reinterpret_cast<uint4*>(to)[i] = bytes;
     });
     const uint32_t end = p + 1 == pieces ? static_cast<uint32_t>(AlignFrame(length)) : (p + 1) * kPiece;
     for (uint32_t i = p * kPiece + threadIdx.x; !whole && i < end; i += kThreads) to[i] = i < length ? frame[i] : 0;
   }
   uint32_t crc = 0;
-  if (!EndSums(shared, length, state, crc) || threadIdx.x != 0) return;
-  entries[index] = FrameEntry{offset, length, crc, 0};
-  state->offset = static_cast<uint32_t>(AlignFrame(uint64_t{offset} + length));
+  if (!EndSums(shared, length, &frames[index], crc) || threadIdx.x != 0) return;
+  entries[window.first_index + index] = FrameEntry{offset, length, crc, 0};
+  __threadfence();
+  if (atomicAdd(&state->placed, 1u) != window.count - 1) return;
+  state->placed = 0;  // the last frame of the window: nobody reads the offset any more
+  for (uint32_t i = 0; i < window.count; ++i) {
+    state->offset += static_cast<uint32_t>(AlignFrame(frames[i].length));
+  }
 }
 
-__global__ void CheckKernel(const uint8_t* frame, uint32_t length, uint32_t expected, uint32_t index, JobState* state) {
+/// Frame blockIdx.y.
+__global__ void CheckKernel(const __grid_constant__ FrameWindow window, JobState* state) {
   __shared__ BlockShared shared;
+  const uint32_t index = blockIdx.y, length = window.length[index];
+  JobState::Frame* sums = &state->frames[window.first_slot + index];
   BeginSums(shared);
   for (uint32_t p = blockIdx.x; p < (length + kPiece - 1) / kPiece; p += gridDim.x) {
-    SumPiece(shared, frame, length, p, state, [](const uint4&, uint32_t) {});
+    SumPiece(shared, window.frame[index], length, p, sums, [](const uint4&, uint32_t) {});
   }
   uint32_t crc = 0;
-  if (EndSums(shared, length, state, crc) && threadIdx.x == 0 && crc != expected) {
-    atomicCAS(&state->fault, 0u, static_cast<uint32_t>(DeviceFault::kChecksum) + 256 * (1 + index));
+  if (EndSums(shared, length, sums, crc) && threadIdx.x == 0 && crc != window.crc32c[index]) {
+    atomicCAS(&state->fault, 0u,
+              static_cast<uint32_t>(DeviceFault::kChecksum) + 256 * (1 + window.first_index + index));
   }
 }
 
@@ -176,15 +191,17 @@ uint32_t Blocks(uint64_t bytes) {
 
 }  // namespace
 
-void LaunchPlace(const uint8_t* frame, uint64_t bytes_max, uint8_t* area, FrameEntry* entries, uint32_t index,
-                 JobState* state, CudaStream stream) {
-  const cudaStream_t s = static_cast<cudaStream_t>(stream);
-  PlaceKernel<<<Blocks(bytes_max), kThreads, 0, s>>>(frame, area, entries, index, state);
+void LaunchPlace(const FrameWindow& window, uint64_t bytes_max, uint8_t* area, FrameEntry* entries, JobState* state,
+                 CudaStream stream) {
+  const dim3 grid(Blocks(bytes_max), window.count);
+  PlaceKernel<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(window, area, entries, state);
 }
 
-void LaunchCheck(const uint8_t* frame, uint32_t length, uint32_t crc, uint32_t index, JobState* state,
-                 CudaStream stream) {
-  CheckKernel<<<Blocks(length), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(frame, length, crc, index, state);
+void LaunchCheck(const FrameWindow& window, JobState* state, CudaStream stream) {
+  uint32_t longest = 0;
+  for (uint32_t i = 0; i < window.count; ++i) longest = window.length[i] > longest ? window.length[i] : longest;
+  const dim3 grid(Blocks(longest), window.count);
+  CheckKernel<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(window, state);
 }
 
 }  // namespace kvasir::cuda

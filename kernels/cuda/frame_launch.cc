@@ -5,44 +5,49 @@
 
 namespace kvasir::cuda {
 
-void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const FrameInputs& inputs,
-                  const FrameScratch& scratch, JobState* state, CudaStream stream) {
+void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const FrameInputs* inputs, const FrameBatch& batch,
+                  JobState* state, CudaStream stream) {
   switch (coder.kind) {
     case DeviceCoder::Kind::kInt:
-      return LaunchIntEncode(LayOutIntFrame(*coder.integer, shape), scratch, state, stream);
+      return LaunchIntEncode(LayOutIntFrame(*coder.integer, shape), batch, state, stream);
     case DeviceCoder::Kind::kChain:
-      return LaunchChainEncode(*coder.chain, shape, inputs, scratch, state, stream);
+      return LaunchChainEncode(*coder.chain, shape, inputs, batch, state, stream);
     case DeviceCoder::Kind::kSplitExp:
-      return LaunchSplitEncode(shape, scratch, state, stream);
+      return LaunchSplitEncode(shape, batch, state, stream);
     case DeviceCoder::Kind::kRaw:
-      return LaunchRawLength(static_cast<uint32_t>(shape.bytes()), state, stream);
+      return LaunchRawLengths(batch, static_cast<uint32_t>(shape.bytes()), state, stream);
     case DeviceCoder::Kind::kNone:
       KERNELS_CHECK(false);
   }
 }
 
-bool LaunchDecode(const DeviceCoder& coder, const FrameShape& shape, uint32_t length, const FrameScratch& scratch,
-                  uint32_t index, JobState* state, CudaStream stream) {
+void LaunchDecode(const DeviceCoder& coder, const FrameShape& shape, const FrameBatch& batch, JobState* state,
+                  CudaStream stream) {
   switch (coder.kind) {
-    case DeviceCoder::Kind::kInt: {
-      const IntFrame f = LayOutIntFrame(*coder.integer, shape);
-      if (length != f.frame_bytes) return false;
-      LaunchIntDecode(f, scratch, index, state, stream);
-      return true;
-    }
+    case DeviceCoder::Kind::kInt:
+      return LaunchIntDecode(LayOutIntFrame(*coder.integer, shape), batch, state, stream);
     case DeviceCoder::Kind::kChain:
-      if (length < LayOutChain(*coder.chain, shape).packed_at) return false;
-      LaunchChainDecode(*coder.chain, shape, length, scratch, index, state, stream);
-      return true;
+      return LaunchChainDecode(*coder.chain, shape, batch, state, stream);
     case DeviceCoder::Kind::kSplitExp:
-      LaunchSplitDecode(shape, length, scratch, index, state, stream);
-      return true;
+      return LaunchSplitDecode(shape, batch, state, stream);
     case DeviceCoder::Kind::kRaw:
-      return length == shape.bytes();
+      return;
     case DeviceCoder::Kind::kNone:
       KERNELS_CHECK(false);
   }
-  return false;
+}
+
+bool MayBeLength(const DeviceCoder& coder, const FrameShape& shape, uint32_t length) {
+  switch (coder.kind) {
+    case DeviceCoder::Kind::kInt:
+      return length == LayOutIntFrame(*coder.integer, shape).frame_bytes;
+    case DeviceCoder::Kind::kChain:
+      return length >= LayOutChain(*coder.chain, shape).packed_at;
+    case DeviceCoder::Kind::kRaw:
+      return length == shape.bytes();
+    default:
+      return true;
+  }
 }
 
 }  // namespace kvasir::cuda

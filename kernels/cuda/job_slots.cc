@@ -4,27 +4,51 @@
 
 namespace kvasir::cuda {
 
+namespace {
+
+Result<bool> MakeEvent(cudaEvent_t& event) {
+  return Called(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+}
+
+}  // namespace
+
 Result<std::vector<Scratch>> MakeScratches() {
-  // codes: a byte an element, or half of each 2 KiB chunk; offsets: four bytes a chunk.
-  constexpr uint64_t kOffsets = kCudaFrameBytesMax / 2 / kSplitChunk * sizeof(uint32_t) + 256;
+  // A window's frames lie on 256 bytes each. codes: a byte an element, or half of each 2 KiB chunk; offsets: four bytes
+  // a chunk.
+  constexpr uint64_t kFrames = kCudaFrameBytesMax + kWindowFrames * 256;
+  constexpr uint64_t kOffsets = (kCudaFrameBytesMax / 2 / kSplitChunk + kWindowFrames) * sizeof(uint32_t);
   constexpr uint64_t kRows = 3 * kChainElementsMax * sizeof(float);
   std::vector<Scratch> scratches(kCudaScratches);
   for (Scratch& scratch : scratches) {
-    Result<DeviceMemory> memory = AllocateDevice(3 * kCudaFrameBytesMax + kOffsets + kRows + sizeof(ChainOutcome));
+    Result<DeviceMemory> memory = AllocateDevice(5 * kFrames + kOffsets + kRows + sizeof(ChainOutcome));
     if (!memory.ok()) return memory.error();
     scratch.memory = std::move(*memory);
     uint8_t* p = static_cast<uint8_t*>(scratch.memory.get());
-    uint8_t* rest = p + 3 * kCudaFrameBytesMax;
-    scratch.frame = {p,
-                     p + kCudaFrameBytesMax,
-                     p + 2 * kCudaFrameBytesMax,
-                     reinterpret_cast<uint32_t*>(rest),
-                     reinterpret_cast<float*>(rest + kOffsets),
-                     reinterpret_cast<ChainOutcome*>(rest + kOffsets + kRows)};
-    const cudaError_t code = cudaEventCreateWithFlags(&scratch.free, cudaEventDisableTiming);
-    if (Result<bool> called = Called(code, "cudaEventCreate"); !called.ok()) return called.error();
+    uint8_t* rest = p + 5 * kFrames;
+    for (uint64_t h = 0; h < 2; ++h) {
+      scratch.half[h] = {p + 2 * h * kFrames,
+                         p + (2 * h + 1) * kFrames,
+                         p + 4 * kFrames,
+                         reinterpret_cast<uint32_t*>(rest),
+                         reinterpret_cast<float*>(rest + kOffsets),
+                         reinterpret_cast<ChainOutcome*>(rest + kOffsets + kRows)};
+      if (Result<bool> made = MakeEvent(scratch.ready[h]); !made.ok()) return made.error();
+      if (Result<bool> made = MakeEvent(scratch.released[h]); !made.ok()) return made.error();
+    }
+    if (Result<bool> made = MakeEvent(scratch.free); !made.ok()) return made.error();
+    if (Result<bool> made = MakeEvent(scratch.begun); !made.ok()) return made.error();
+    const cudaError_t code = cudaStreamCreateWithFlags(&scratch.side, cudaStreamNonBlocking);
+    if (Result<bool> called = Called(code, "cudaStreamCreate"); !called.ok()) return called.error();
   }
   return scratches;
+}
+
+void DestroyEvents(Scratch& scratch) {
+  cudaStreamDestroy(scratch.side);
+  for (cudaEvent_t event :
+       {scratch.free, scratch.begun, scratch.ready[0], scratch.ready[1], scratch.released[0], scratch.released[1]}) {
+    cudaEventDestroy(event);
+  }
 }
 
 Result<std::vector<JobSlot>> MakeJobSlots() {
@@ -44,8 +68,7 @@ Result<std::vector<JobSlot>> MakeJobSlots() {
     slot.result = reinterpret_cast<JobState*>(p + kPages + kEntries);
     slot.state = static_cast<JobState*>(slot.device.get());
     slot.device_pages = reinterpret_cast<uint32_t*>(slot.state + 1);
-    const cudaError_t code = cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming);
-    if (Result<bool> called = Called(code, "cudaEventCreate"); !called.ok()) return called.error();
+    if (Result<bool> made = MakeEvent(slot.done); !made.ok()) return made.error();
   }
   return slots;
 }

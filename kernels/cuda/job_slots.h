@@ -11,15 +11,21 @@
 namespace kvasir::cuda {
 
 inline constexpr uint32_t kCudaJobsMax = 32;              ///< on the device at once; more are refused through JobDone
-inline constexpr uint32_t kCudaScratches = 4;             ///< jobs that may run at once; others wait on the device
+inline constexpr uint32_t kCudaScratches = 2;             ///< jobs that may run at once; others wait on the device
 inline constexpr uint64_t kCudaFrameBytesMax = 16 << 20;  ///< dense, and encoded, of one frame
+inline constexpr uint64_t kCudaWindowBytes = 8 << 20;     ///< dense, of a window of more than one frame
 inline constexpr uint32_t kCudaPagesMax = 8192;           ///< pages of one part
 
-/// Device memory for the frames of one job. Reused in stream order: the next user waits for `free`.
+/// Device memory for the windows of one job, reused in stream order: the next user waits for `free`. Of two windows one
+/// is coded while the other crosses the bus, on `side`.
 struct Scratch {
   DeviceMemory memory;
-  FrameScratch frame;
+  WindowScratch half[2];
+  cudaStream_t side = nullptr;
   cudaEvent_t free = nullptr;
+  cudaEvent_t begun = nullptr;   ///< what came before the job on its stream is done
+  cudaEvent_t ready[2] = {};     ///< the half has what the other stream waits for
+  cudaEvent_t released[2] = {};  ///< the half may be written again
 };
 
 /// Pinned and device memory of one job; back in the pool when its completion has been read.
@@ -36,5 +42,6 @@ struct JobSlot {
 
 Result<std::vector<Scratch>> MakeScratches();
 Result<std::vector<JobSlot>> MakeJobSlots();
+void DestroyEvents(Scratch& scratch);
 
 }  // namespace kvasir::cuda

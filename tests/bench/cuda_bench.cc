@@ -54,15 +54,15 @@ class Frames {
     dense_ = DeviceBytes(bytes());
     out_ = DeviceBytes(bytes());
     frames_ = DeviceBytes(2 * bytes());
-    scratch_.codes = DeviceBytes(std::max<uint64_t>(shape.elements(), kMiB));
-    scratch_.offsets = reinterpret_cast<uint32_t*>(DeviceBytes(kMiB));
-    scratch_.rows = reinterpret_cast<float*>(DeviceBytes(3 * cuda::kChainElementsMax * sizeof(float)));
-    scratch_.outcome = reinterpret_cast<ChainOutcome*>(DeviceBytes(sizeof(ChainOutcome)));
+    room_.codes = DeviceBytes(shape.elements() * cuda::kWindowFrames);
+    room_.offsets = reinterpret_cast<uint32_t*>(DeviceBytes(kMiB));
+    room_.rows = reinterpret_cast<float*>(DeviceBytes(3 * cuda::kChainElementsMax * sizeof(float)));
+    room_.outcome = reinterpret_cast<ChainOutcome*>(DeviceBytes(sizeof(ChainOutcome)));
     state_ = reinterpret_cast<cuda::JobState*>(DeviceBytes(sizeof(cuda::JobState)));
-    inputs_.query_peak = reinterpret_cast<float*>(scratch_.offsets);  // any floats: 0 is a peak too
+    inputs_.query_peak = reinterpret_cast<float*>(room_.offsets);  // any floats: 0 is a peak too
     inputs_.query_norm = inputs_.attention_peak = inputs_.query_peak;
     inputs_.context_tokens = 4096;
-    Must(cudaMemset(scratch_.offsets, 0, kMiB), "cudaMemset");
+    Must(cudaMemset(room_.offsets, 0, kMiB), "cudaMemset");
     Must(cudaMemset(state_, 0, sizeof(cuda::JobState)), "cudaMemset");
     Must(cudaMemcpy(dense_, values_, bytes(), cudaMemcpyHostToDevice), "cudaMemcpy");
   }
@@ -76,11 +76,12 @@ class Frames {
     if (coder_.kind == DeviceCoder::Kind::kNone || !codec_->Check(tensor, shape_).ok()) return false;
     stride_ = (codec_->MaxFrameBytes(tensor, shape_) + 255) / 256 * 256;
     lengths_.clear();
-    for (uint32_t i = 0; i < count_; ++i) {
-      EncodeOne(i, nullptr);
+    for (uint32_t first = 0; first < count_; first += cuda::kWindowFrames) {
+      const cuda::FrameBatch batch = BatchOf(first, dense_);
+      EncodeBatch(batch, nullptr);
       cuda::JobState state;
       Must(cudaMemcpy(&state, state_, sizeof state, cudaMemcpyDeviceToHost), "encode");
-      lengths_.push_back(state.length);
+      for (uint32_t i = 0; i < batch.count; ++i) lengths_.push_back(state.frames[i].length);
     }
     return SameAsCpu(tensor);
   }
@@ -88,13 +89,13 @@ class Frames {
   double encoded() const { return static_cast<double>(std::accumulate(lengths_.begin(), lengths_.end(), uint64_t{0})); }
   GpuWork Encode() {
     return {bytes() + encoded(), [this](cudaStream_t s) {
-              for (uint32_t i = 0; i < count_; ++i) EncodeOne(i, s);
+              for (uint32_t i = 0; i < count_; i += cuda::kWindowFrames) EncodeBatch(BatchOf(i, dense_), s);
             }};
   }
   GpuWork Decode() {
     return {bytes() + encoded(), [this](cudaStream_t s) {
-              for (uint32_t i = 0; i < count_; ++i) {
-                cuda::LaunchDecode(coder_, shape_, lengths_[i], ScratchOf(i, out_), i, state_, s);
+              for (uint32_t i = 0; i < count_; i += cuda::kWindowFrames) {
+                cuda::LaunchDecode(coder_, shape_, BatchOf(i, out_), state_, s);
               }
             }};
   }
@@ -111,14 +112,22 @@ class Frames {
   }
 
  private:
-  cuda::FrameScratch ScratchOf(uint32_t i, uint8_t* dense) const {
-    cuda::FrameScratch scratch = scratch_;
-    scratch.dense = dense + uint64_t{i} * shape_.bytes();
-    scratch.frame = frames_ + i * stride_;
-    return scratch;
+  /// A window of the frames from `first` on.
+  cuda::FrameBatch BatchOf(uint32_t first, uint8_t* dense) const {
+    cuda::FrameBatch batch = room_;
+    batch.count = std::min(count_ - first, cuda::kWindowFrames);
+    batch.dense = dense + uint64_t{first} * shape_.bytes();
+    batch.dense_stride = shape_.bytes();
+    batch.frames = frames_ + first * stride_;
+    for (uint32_t i = 0; i < batch.count; ++i) {
+      batch.offset[i] = static_cast<uint32_t>(i * stride_);
+      if (first + i < lengths_.size()) batch.length[i] = lengths_[first + i];
+    }
+    return batch;
   }
-  void EncodeOne(uint32_t i, cudaStream_t s) {
-    cuda::LaunchEncode(coder_, shape_, inputs_, ScratchOf(i, dense_), state_, s);
+  void EncodeBatch(const cuda::FrameBatch& batch, cudaStream_t s) {
+    const std::vector<FrameInputs> inputs(batch.count, inputs_);
+    cuda::LaunchEncode(coder_, shape_, inputs.data(), batch, state_, s);
   }
   /// The first frame, and its decoded values, against the CPU.
   bool SameAsCpu(KvTensor tensor) {
@@ -132,7 +141,7 @@ class Frames {
     Must(cudaMemcpy(got.data(), frames_, got.size(), cudaMemcpyDeviceToHost), "cudaMemcpy");
     bool same = got == expected && codec_->Decode(tensor, shape_, expected, dense_expected, scratch).ok();
     Must(cudaMemset(out_, 0xEE, shape_.bytes()), "cudaMemset");
-    cuda::LaunchDecode(coder_, shape_, lengths_[0], ScratchOf(0, out_), 0, state_, nullptr);
+    cuda::LaunchDecode(coder_, shape_, BatchOf(0, out_), state_, nullptr);
     Must(cudaMemcpy(dense.data(), out_, dense.size(), cudaMemcpyDeviceToHost), "decode");
     same = same && dense == dense_expected;
     if (!same) std::fprintf(stderr, "%s: not the bits of the CPU\n", codec_->spec().c_str());
@@ -142,7 +151,7 @@ class Frames {
   const FrameShape shape_;
   const uint32_t count_;
   uint8_t *values_ = nullptr, *dense_ = nullptr, *out_ = nullptr, *frames_ = nullptr;
-  cuda::FrameScratch scratch_;
+  cuda::FrameBatch room_;
   cuda::JobState* state_ = nullptr;
   FrameInputs inputs_;
   std::shared_ptr<const Codec> codec_;
@@ -310,10 +319,10 @@ class Bench {
     auto* pages = reinterpret_cast<uint32_t*>(DeviceBytes(kPages * sizeof(uint32_t)));
     Must(cudaMemcpy(pages, order.data(), kPages * sizeof(uint32_t), cudaMemcpyDefault), "cudaMemcpy");
     uint8_t* to = DeviceBytes(kBytes);
-    const cuda::PageView view{host, pages, kPageBytes, 0, 0, 1, 1, kPages, kPageBytes};
+    const cuda::PageView view{{host}, pages, kPageBytes, 0, 0, 1, 1, kPages, kPageBytes, 1};
     const GpuWork copy{double{kBytes},
                        [=](cudaStream_t s) { cudaMemcpyAsync(to, host, kBytes, cudaMemcpyDefault, s); }};
-    const GpuWork gather{double{kBytes}, [=](cudaStream_t s) { cuda::LaunchGather(view, to, s); }};
+    const GpuWork gather{double{kBytes}, [=](cudaStream_t s) { cuda::LaunchGather(view, to, 0, s); }};
     return Report({"G6", "gather of 2048 pages of 64 KiB from pinned memory", 0.88, 0.95, double{kBytes}, "1 launch"},
                   double{kBytes}, pairs_.Measure(copy, gather));
   }
@@ -328,12 +337,23 @@ class Bench {
     Must(cudaMemcpy(pages, jobs.pages.data(), jobs.pages.size() * sizeof(uint32_t), cudaMemcpyDefault), "cudaMemcpy");
     const uint64_t tensor_bytes = static_cast<uint64_t>(jobs.bytes) / 64;
     const auto each = [&jobs, pages](const auto& f) {
-      for (uint32_t i = 0; i < 64; ++i) {
-        const PagedLayer& layer = jobs.cache.layers[i / 2];
+      for (uint32_t first = 0; first < 64; first += cuda::kWindowFrames) {
+        cuda::PageView view;
+        for (uint32_t i = 0; i < cuda::kWindowFrames; ++i) {
+          const PagedLayer& layer = jobs.cache.layers[(first + i) / 2];
+          view.base[i] = reinterpret_cast<uint8_t*>(i % 2 == 0 ? layer.key : layer.value);
+        }
         const PageStrides& s = jobs.cache.key_strides;
-        f(i, cuda::PageView{reinterpret_cast<uint8_t*>(i % 2 == 0 ? layer.key : layer.value), pages, s.page, s.head,
-                            s.token, Jobs::kPageTokens, 8, static_cast<uint32_t>(jobs.pages.size()) * Jobs::kPageTokens,
-                            256});
+        view.pages = pages;
+        view.page_stride = s.page;
+        view.head_stride = s.head;
+        view.token_stride = s.token;
+        view.page_tokens = Jobs::kPageTokens;
+        view.heads = 8;
+        view.tokens = static_cast<uint32_t>(jobs.pages.size()) * Jobs::kPageTokens;
+        view.row_bytes = 256;
+        view.count = cuda::kWindowFrames;
+        f(first, view);
       }
     };
     const double moved = 2 * jobs.bytes;
@@ -341,16 +361,17 @@ class Bench {
     const GpuWork copy{moved, [=, &jobs](cudaStream_t s) {
                          cudaMemcpyAsync(other, dense, static_cast<size_t>(jobs.bytes), cudaMemcpyDefault, s);
                        }};
-    const GpuWork gather{
-        moved, [=](cudaStream_t s) {
-          each([=](uint32_t i, const cuda::PageView& v) { cuda::LaunchGather(v, dense + i * tensor_bytes, s); });
-        }};
+    const GpuWork gather{moved, [=](cudaStream_t s) {
+                           each([=](uint32_t i, const cuda::PageView& v) {
+                             cuda::LaunchGather(v, dense + i * tensor_bytes, tensor_bytes, s);
+                           });
+                         }};
     const GpuWork scatter{moved, [=](cudaStream_t s) {
                             each([=](uint32_t i, const cuda::PageView& v) {
-                              cuda::LaunchScatter(v, dense + i * tensor_bytes, state, s);
+                              cuda::LaunchScatter(v, dense + i * tensor_bytes, tensor_bytes, state, s);
                             });
                           }};
-    const std::string note = "64 launches, one a layer and tensor; the goal is 2";
+    const std::string note = "2 launches";
     const bool gathered = Report({"G8", "gather", 0.8, 0.92, jobs.bytes, note}, moved, pairs_.Measure(copy, gather));
     return Report({"G8", "scatter", 0.8, 0.92, jobs.bytes, note}, moved, pairs_.Measure(copy, scatter)) && gathered;
   }

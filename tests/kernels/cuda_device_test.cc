@@ -3,6 +3,7 @@
 // jobs at once. Method: the same jobs on both, over codecs, layouts, lengths and fills; areas, directories and pages
 // compared with ==; damage answered by kDataLoss. Where no device is, skipped by name.
 #include "gtest/gtest.h"
+#include "kernels/cuda/divider.h"
 #include "tests/kernels/cuda_jobs.h"
 
 namespace kvasir {
@@ -15,6 +16,22 @@ TEST(CudaDevice, AbsentOrUnreachableSaysSo) {
   if (device.ok()) GTEST_SKIP() << "a CUDA device answered: there is nothing absent to test";
   EXPECT_TRUE(device.error().code == ErrorCode::kUnimplemented || device.error().code == ErrorCode::kUnavailable);
   EXPECT_FALSE(device.error().message.empty());
+}
+
+/// On the CPU: the arithmetic is the same.
+TEST(CudaDevice, DividersDivide) {
+  auto rng = Rng(46);
+  for (int i = 0; i < 200000; ++i) {
+    const uint32_t divisor = 1 + static_cast<uint32_t>(rng() >> (33 + rng() % 31));
+    const uint32_t any = static_cast<uint32_t>(rng() >> (33 + rng() % 31));
+    const uint32_t multiple = static_cast<uint32_t>(uint64_t{any} * divisor & 0x7FFFFFFFu) / divisor * divisor;
+    const cuda::Divider by = cuda::Divider::By(divisor);
+    for (const uint32_t n : {any, multiple, multiple == 0 ? 0 : multiple - 1, 0x7FFFFFFFu}) {
+      uint32_t rest = 0;
+      ASSERT_EQ(by.Of(n, rest), n / divisor) << n << " / " << divisor;
+      ASSERT_EQ(rest, n % divisor) << n << " % " << divisor;
+    }
+  }
 }
 
 TEST(CudaDevice, SameBitsAsTheCpu) {
