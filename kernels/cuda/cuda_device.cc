@@ -3,7 +3,8 @@
 // JobDone.
 //
 //   Submit:  take a slot -> launches (job_enqueue.h) -> state and entries to pinned memory -> event -> queue
-//   waiter:  woken by a host function in the stream -> every job whose event is done: copy entries -> slot back ->
+//   waiter:  woken by a host function behind the job -> every job whose event is done: copy entries -> slot
+//   back ->
 //            JobDone
 //
 // Submit neither allocates on the device nor waits. Frame areas and fetched frames must be pinned (Device::Pin) or
@@ -251,7 +252,8 @@ class CudaDevice final : public Device {
     Scratch& scratch = scratches_[next_scratch_++ % scratches_.size()];
     const Result<bool> enqueued = launches(job, slot, scratch, s);
     cudaEventRecord(slot.done, s);  // what was enqueued before an error still runs; the slot must see its end
-    cudaLaunchHostFunc(s, Wake, this);
+    cudaStreamWaitEvent(scratch.side, slot.done, 0);  // the engine's stream need not wait for a thread of the host
+    cudaLaunchHostFunc(scratch.side, Wake, this);
     return enqueued;
   }
 

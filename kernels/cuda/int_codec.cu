@@ -2,6 +2,7 @@
 // Launchers of Q:int | P:bits. Wide bodies, here, take eight channels of a token a thread (decode, encode by token) or
 // four channels of a group of tokens (encode by channel), 16-bit elements; what they do not take goes through the
 // narrow bodies: a thread a group, a packed byte, an element (q_int.h, p_bits.h). The same bits either way.
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include "kernels/cuda/divider.h"
@@ -83,11 +84,60 @@ __device__ float LoadValue(uint32_t bits) {
   return kHalf ? HalfBits(bits) : FloatOfBits(bits << 16);
 }
 
-/// StoreElement of a 16-bit type, for finite values of Q:int: no more than 2^25.
+/// StoreElement of two values of a 16-bit type, finite as those of Q:int are: no more than 2^25.
 template <bool kHalf>
-__device__ uint32_t StoredValue(float x) {
-  if (!kHalf) return FloatToBFloat16(x);
-  return __half_as_ushort(__float2half_rn(fminf(fmaxf(x, -65504.0f), 65504.0f)));
+__device__ uint32_t StoredValues(float low, float high) {
+  uint32_t bits;
+  if constexpr (kHalf) {
+    const __half2 pair =
+        __floats2half2_rn(fminf(fmaxf(low, -65504.0f), 65504.0f), fminf(fmaxf(high, -65504.0f), 65504.0f));
+    memcpy(&bits, &pair, sizeof bits);
+  } else {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    memcpy(&bits, &pair, sizeof bits);
+  }
+  return bits;
+}
+
+/// IntValue: `from` is 2^23, and the middle where symmetric. Exact up to the product, as there.
+__device__ float CodeValue(uint32_t code, float from, float scale, float zero) {
+  const float product = (FloatOfBits(0x4B000000u | code) - from) * scale;
+  return product + zero;
+}
+
+/// ChooseIntParameters: the conversions that round down and up are Float16Below and Float16Above.
+template <uint32_t kBits>
+__device__ IntParameters ChosenParameters(bool symmetric, float least, float greatest) {
+  IntParameters p;
+  float range;
+  if (symmetric) {
+    range = fmaxf(greatest, -least) / static_cast<float>((1 << (kBits - 1)) - 1);
+  } else {
+    const __half zero = __float2half_rd(least + 0.0f);  // -0 becomes +0
+    p.zero16 = __half_as_ushort(zero);
+    p.zero = __half2float(zero);
+    range = (greatest - p.zero) / static_cast<float>((1 << kBits) - 1);
+  }
+  if (!(range > 0.0f)) range = 0.0f;  // no -0
+  const __half scale16 = __float2half_ru(range);
+  p.scale16 = __half_as_ushort(scale16);
+  const float scale = __half2float(scale16);
+  p.inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
+  return p;
+}
+
+/// IntCode: `round` is 2^23, and the middle where symmetric.
+__device__ uint32_t CodeOf(const IntParameters& p, float round, float x) {
+  const float v = (x - p.zero) * p.inverse;
+  return BitsOfFloat(v + round) & 0xFF;
+}
+
+/// IntInput of a 16-bit element.
+template <bool kHalf>
+__device__ float InputValue(uint32_t bits) {
+  const float x = LoadValue<kHalf>(bits);
+  const float bounded = fminf(fmaxf(x, -kIntInputMax), kIntInputMax);
+  return x == x ? bounded : 0.0f;
 }
 
 /// Eight codes of a packed row from channel `c` on, a byte each.
@@ -127,49 +177,51 @@ __device__ void StoreCodes(uint8_t* row, uint32_t dim, uint32_t c, const uint32_
   }
 }
 
-template <uint32_t kBits, bool kHalf>
+/// The eight fp16 at `p`, on 16 bytes.
+__device__ void LoadHalves(const uint8_t* p, uint32_t (&halves)[kWide]) {
+  const uint4 w = *reinterpret_cast<const uint4*>(p);
+  const uint32_t words[] = {w.x, w.y, w.z, w.w};
+  for (uint32_t k = 0; k < kWide; ++k) halves[k] = (words[k / 2] >> (16 * (k % 2))) & 0xFFFF;
+}
+
+template <uint32_t kBits, bool kHalf, bool kByChannel>
 __global__ void WideDecodeKernel(const __grid_constant__ FrameBatch batch, IntFrame f, IntDividers by,
                                  JobState* state) {
   const uint32_t item = blockIdx.x * kThreads + threadIdx.x;
   const uint32_t dim = f.shape.dim, rows = f.shape.heads * f.shape.tokens;
   if (item >= rows * by.row_parts.divisor) return;
   const uint8_t* frame = batch.frame_at(blockIdx.y);
+  const float from = 8388608.0f + (f.spec.symmetric ? static_cast<float>(1 << (kBits - 1)) : 0.0f);
   uint32_t part;
   const uint32_t row = by.row_parts.Of(item, part), c = part * kWide;
   uint32_t codes[kWide];
   LoadCodes<kBits>(frame + f.codes_at + row * f.row_bytes, dim, c, codes);
   const uint8_t *scales = frame, *zeros = frame + f.zeros_at;
-  uint32_t s[kWide], z[kWide] = {};
-  if (f.spec.by_channel) {
+  bool bad = false;
+  float out[kWide];
+  if constexpr (kByChannel) {
     uint32_t token;
     const uint32_t head = by.tokens.Of(row, token);
     const uint32_t at = 2 * ((head * f.groups + by.group.Of(token)) * dim + c);
-    const uint4 sw = *reinterpret_cast<const uint4*>(scales + at);
-    const uint32_t s4[] = {sw.x, sw.y, sw.z, sw.w};
-    for (uint32_t k = 0; k < kWide; ++k) s[k] = (s4[k / 2] >> (16 * (k % 2))) & 0xFFFF;
-    if (!f.spec.symmetric) {
-      const uint4 zw = *reinterpret_cast<const uint4*>(zeros + at);
-      const uint32_t z4[] = {zw.x, zw.y, zw.z, zw.w};
-      for (uint32_t k = 0; k < kWide; ++k) z[k] = (z4[k / 2] >> (16 * (k % 2))) & 0xFFFF;
+    uint32_t s[kWide], z[kWide] = {};
+    LoadHalves(scales + at, s);
+    if (!f.spec.symmetric) LoadHalves(zeros + at, z);
+    for (uint32_t k = 0; k < kWide; ++k) {
+      bad = bad || IsBadParameter(static_cast<uint16_t>(s[k])) || IsBadParameter(static_cast<uint16_t>(z[k]));
+      out[k] = CodeValue(codes[k], from, HalfBits(s[k]), HalfBits(z[k]));
     }
   } else {
     const uint32_t at = row * f.groups + by.group.Of(c);
-    const uint32_t scale = reinterpret_cast<const uint16_t*>(scales)[at];
-    const uint32_t zero = f.spec.symmetric ? 0 : reinterpret_cast<const uint16_t*>(zeros)[at];
-    for (uint32_t k = 0; k < kWide; ++k) {
-      s[k] = scale;
-      z[k] = zero;
-    }
-  }
-  bool bad = false;
-  uint32_t out[kWide];
-  for (uint32_t k = 0; k < kWide; ++k) {
-    bad = bad || IsBadParameter(static_cast<uint16_t>(s[k])) || IsBadParameter(static_cast<uint16_t>(z[k]));
-    out[k] = StoredValue<kHalf>(IntValue(f.spec, static_cast<float>(codes[k]), HalfBits(s[k]), HalfBits(z[k])));
+    const uint16_t s = reinterpret_cast<const uint16_t*>(scales)[at];
+    const uint16_t z = f.spec.symmetric ? uint16_t{0} : reinterpret_cast<const uint16_t*>(zeros)[at];
+    bad = IsBadParameter(s) || IsBadParameter(z);
+    const float scale = HalfBits(s), zero = HalfBits(z);
+    for (uint32_t k = 0; k < kWide; ++k) out[k] = CodeValue(codes[k], from, scale, zero);
   }
   if (bad) atomicCAS(&state->fault, 0u, batch.fault(DeviceFault::kParameter, blockIdx.y));
   reinterpret_cast<uint4*>(batch.dense_at(blockIdx.y))[item] =
-      uint4{out[0] | out[1] << 16, out[2] | out[3] << 16, out[4] | out[5] << 16, out[6] | out[7] << 16};
+      uint4{StoredValues<kHalf>(out[0], out[1]), StoredValues<kHalf>(out[2], out[3]),
+            StoredValues<kHalf>(out[4], out[5]), StoredValues<kHalf>(out[6], out[7])};
 }
 
 /// By token: the threads of a group are neighbours in a warp, a power of two of them.
@@ -183,7 +235,7 @@ __global__ void WideTokenKernel(const __grid_constant__ FrameBatch batch, IntFra
   float x[kWide];
   float least = kIntInputMax, greatest = -kIntInputMax;
   for (uint32_t k = 0; k < kWide; ++k) {
-    x[k] = IntInput(LoadValue<kHalf>((words[k / 2] >> (16 * (k % 2))) & 0xFFFF));
+    x[k] = InputValue<kHalf>((words[k / 2] >> (16 * (k % 2))) & 0xFFFF);
     least = fminf(least, x[k]);
     greatest = fmaxf(greatest, x[k]);
   }
@@ -192,11 +244,12 @@ __global__ void WideTokenKernel(const __grid_constant__ FrameBatch batch, IntFra
     greatest = fmaxf(greatest, __shfl_xor_sync(0xFFFFFFFFu, greatest, other));
   }
   if (!mine) return;
-  const IntParameters p = ChooseIntParameters(f.spec, least, greatest);
+  const IntParameters p = ChosenParameters<kBits>(f.spec.symmetric, least, greatest);
   uint32_t part;
   const uint32_t row = by.row_parts.Of(item, part), c = part * kWide;
   uint32_t codes[kWide];
-  for (uint32_t k = 0; k < kWide; ++k) codes[k] = IntCode(f.spec, p, x[k]);
+  const float round = 8388608.0f + (f.spec.symmetric ? static_cast<float>(1 << (kBits - 1)) : 0.0f);
+  for (uint32_t k = 0; k < kWide; ++k) codes[k] = CodeOf(p, round, x[k]);
   uint8_t* frame = batch.frame_at(blockIdx.y);
   StoreCodes<kBits>(frame + f.codes_at + row * f.row_bytes, f.shape.dim, c, codes);
   if (threadIdx.x % lanes == 0) StoreIntParameters(f, p, row * f.groups + by.group.Of(c), frame);
@@ -222,7 +275,7 @@ __global__ void WideChannelKernel(const __grid_constant__ FrameBatch batch, IntF
   const auto load = [&](uint32_t t, float(&x)[kColumns]) {
     const uint2 w = *reinterpret_cast<const uint2*>(in + uint64_t{t} * dim * 2);
     for (uint32_t k = 0; k < kColumns; ++k) {
-      x[k] = IntInput(LoadValue<kHalf>(((k < 2 ? w.x : w.y) >> (16 * (k % 2))) & 0xFFFF));
+      x[k] = InputValue<kHalf>(((k < 2 ? w.x : w.y) >> (16 * (k % 2))) & 0xFFFF);
     }
   };
 #pragma unroll 8
@@ -237,16 +290,17 @@ __global__ void WideChannelKernel(const __grid_constant__ FrameBatch batch, IntF
   IntParameters p[kColumns];
   uint8_t* frame = batch.frame_at(blockIdx.y);
   for (uint32_t k = 0; k < kColumns; ++k) {
-    p[k] = ChooseIntParameters(f.spec, least[k], greatest[k]);
+    p[k] = ChosenParameters<kBits>(f.spec.symmetric, least[k], greatest[k]);
     StoreIntParameters(f, p[k], uint64_t{row_of_groups} * dim + c + k, frame);
   }
+  const float round = 8388608.0f + (f.spec.symmetric ? static_cast<float>(1 << (kBits - 1)) : 0.0f);
   uint8_t* out = frame + f.codes_at + uint64_t{row} * f.row_bytes + c * kBits / 8;
 #pragma unroll 8
   for (uint32_t t = 0; t < count; ++t) {
     float x[kColumns];
     load(t, x);
     uint32_t packed = 0;
-    for (uint32_t k = 0; k < kColumns; ++k) packed |= uint32_t{IntCode(f.spec, p[k], x[k])} << (kBits * k);
+    for (uint32_t k = 0; k < kColumns; ++k) packed |= CodeOf(p[k], round, x[k]) << (kBits * k);
     if constexpr (kBits == 8) *reinterpret_cast<uint32_t*>(out + t * f.row_bytes) = packed;
     if constexpr (kBits == 4) *reinterpret_cast<uint16_t*>(out + t * f.row_bytes) = static_cast<uint16_t>(packed);
     if constexpr (kBits == 2) out[t * f.row_bytes] = static_cast<uint8_t>(packed);
@@ -331,7 +385,11 @@ void LaunchIntDecode(const IntFrame& f, const FrameBatch& batch, JobState* state
     const IntDividers by = DividersOf(f, kWide);
     const dim3 grid((f.shape.heads * f.shape.tokens * by.row_parts.divisor + kThreads - 1) / kThreads, batch.count);
     WithBits(f, [&]<uint32_t kBits, bool kHalf>() {
-      WideDecodeKernel<kBits, kHalf><<<grid, kThreads, 0, s>>>(batch, f, by, state);
+      if (f.spec.by_channel) {
+        WideDecodeKernel<kBits, kHalf, true><<<grid, kThreads, 0, s>>>(batch, f, by, state);
+      } else {
+        WideDecodeKernel<kBits, kHalf, false><<<grid, kThreads, 0, s>>>(batch, f, by, state);
+      }
     });
     return;
   }

@@ -13,7 +13,7 @@ namespace kvasir::cuda {
 inline constexpr uint32_t kCudaJobsMax = 32;              ///< on the device at once; more are refused through JobDone
 inline constexpr uint32_t kCudaScratches = 2;             ///< jobs that may run at once; others wait on the device
 inline constexpr uint64_t kCudaFrameBytesMax = 16 << 20;  ///< dense, and encoded, of one frame
-inline constexpr uint64_t kCudaWindowBytes = 8 << 20;     ///< dense, of a window of more than one frame
+inline constexpr uint64_t kCudaWindowBytes = 4 << 20;     ///< dense, of a window of more than one frame
 inline constexpr uint32_t kCudaPagesMax = 8192;           ///< pages of one part
 
 /// Device memory for the windows of one job, reused in stream order: the next user waits for `free`. Of two windows one

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launchers of P:splitexp: a block a chunk, eight values a thread; tails are gathered once their lengths are known. A
-// chunk that is not whole or is stored goes through the narrow bodies of p_splitexp.h and p_bits.h. The same bits
-// either way. A window's frames are taken by one launch a step: frame blockIdx.y.
+// Launchers of P:splitexp: a warp a chunk, four times eight values a thread; tails are gathered once their lengths are
+// known. A chunk that is not whole or is stored goes through the narrow bodies of p_splitexp.h and p_bits.h. The same
+// bits either way. A window's frames are taken by one launch a step: frame blockIdx.y.
 #include "kernels/cuda/launch.h"
 
 namespace kvasir::cuda {
 namespace {
 
-constexpr uint32_t kThreads = 128;
-constexpr uint32_t kWide = kSplitChunk / kThreads;  // values of a thread
+constexpr uint32_t kWarps = 4;  // of a block
+constexpr uint32_t kThreads = kWarps * 32;
+constexpr uint32_t kWide = 8;                            // values that a thread loads at once
+constexpr uint32_t kTimes = kSplitChunk / (32 * kWide);  // that it does so
+constexpr uint32_t kValues = kTimes * kWide;  // of a thread; value j * 8 + k is number Position() of the chunk
 constexpr uint32_t kScanThreads = 1024;
 constexpr uint32_t kTailRoom = kSplitChunk / 2;  // bytes of a stored tail at most, hence of any
 constexpr uint32_t kAllLanes = 0xFFFFFFFFu;
-static_assert(kWide == 8);
 
 __device__ uint32_t CountOf(uint64_t elements, uint32_t chunk) {
   const uint64_t left = elements - uint64_t{chunk} * kSplitChunk;
@@ -52,11 +54,12 @@ __device__ uint32_t SumBefore(uint32_t value, uint32_t& all) {
   return before;
 }
 
-/// What a block that encodes keeps of its chunk.
+__device__ uint32_t Lane() { return threadIdx.x % 32; }
+__device__ uint32_t Position(uint32_t value) { return (value / kWide * 32 + Lane()) * kWide + value % kWide; }
+
+/// What a warp that encodes keeps of its chunk.
 struct EncodeShared {
-  uint32_t greatest;  ///< exponent
-  uint32_t escapes;   ///< with that as the top
-  uint32_t best;      ///< fewest escapes, and below them 255 - top: the least is the choice
+  uint32_t best;  ///< fewest escapes, and below them 255 - top: the least is the choice
   uint32_t histogram[256];
   uint8_t nibbles[kSplitChunk], pairs[kSplitChunk], highs[kSplitChunk];
 };
@@ -65,48 +68,45 @@ __device__ bool Escapes(const SplitFormat& f, uint32_t top, uint32_t exponent) {
   return WindowExponent(f, top, WindowCode(f, top, exponent)) != exponent;
 }
 
-/// ChooseSplit by a block: first the greatest exponent as the top; the histogram only where too many escape.
-template <class Exponent>
-__device__ SplitChunk Choose(EncodeShared& shared, const SplitFormat& f, uint32_t count, const Exponent& exponent_of) {
-  if (threadIdx.x == 0) shared.greatest = shared.escapes = 0;
-  if (threadIdx.x == 0) shared.best = 0xFFFFFFFFu;
-  for (uint32_t i = threadIdx.x; i < 256; i += kThreads) shared.histogram[i] = 0;
-  __syncthreads();
+/// ChooseSplit where too many values escape from the greatest exponent.
+__device__ SplitChunk ChooseByHistogram(EncodeShared& shared, const SplitFormat& f, uint32_t count, uint32_t greatest,
+                                        const uint32_t (&x)[kValues]) {
+  for (uint32_t i = Lane(); i < 256; i += 32) shared.histogram[i] = 0;
+  if (Lane() == 0) shared.best = 0xFFFFFFFFu;
+  __syncwarp();
+  for (uint32_t i = 0; i < kValues; ++i) {
+    if (Position(i) < count) atomicAdd(&shared.histogram[SplitExponent(f, x[i])], 1u);
+  }
+  __syncwarp();
+  for (uint32_t t = Lane(); t <= greatest; t += 32) {
+    uint32_t kept = t >= f.last() ? shared.histogram[0] : 0;
+    for (uint32_t d = 0; d < f.last() && d <= t; ++d) kept += shared.histogram[t - d];
+    atomicMin(&shared.best, (count - kept) << 8 | (255 - t));
+  }
+  __syncwarp();
+  return {static_cast<uint8_t>(255 - (shared.best & 0xFF)), 0, static_cast<uint16_t>(shared.best >> 8)};
+}
+
+__device__ SplitChunk Choose(EncodeShared& shared, const SplitFormat& f, uint32_t count, const uint32_t (&x)[kValues]) {
   uint32_t greatest = 0, escapes = 0;
-  for (uint32_t k = 0; k < kWide; ++k) greatest = max(greatest, exponent_of(k));
+#pragma unroll
+  for (uint32_t i = 0; i < kValues; ++i) greatest = max(greatest, SplitExponent(f, x[i]));
   greatest = __reduce_max_sync(kAllLanes, greatest);
-  if (threadIdx.x % 32 == 0) atomicMax(&shared.greatest, greatest);
-  __syncthreads();
-  greatest = shared.greatest;
-  for (uint32_t k = 0; k < kWide; ++k) {
-    if (threadIdx.x * kWide + k < count && Escapes(f, greatest, exponent_of(k))) ++escapes;
+#pragma unroll
+  for (uint32_t i = 0; i < kValues; ++i) {
+    if (Position(i) < count && Escapes(f, greatest, SplitExponent(f, x[i]))) ++escapes;
   }
   escapes = __reduce_add_sync(kAllLanes, escapes);
-  if (threadIdx.x % 32 == 0) atomicAdd(&shared.escapes, escapes);
-  __syncthreads();
-  uint32_t top = greatest, fewest = shared.escapes;
-  if (fewest > kSplitFewEscapes) {
-    for (uint32_t k = 0; k < kWide; ++k) {
-      if (threadIdx.x * kWide + k < count) atomicAdd(&shared.histogram[exponent_of(k)], 1u);
-    }
-    __syncthreads();
-    for (uint32_t t = threadIdx.x; t <= greatest; t += kThreads) {
-      uint32_t kept = t >= f.last() ? shared.histogram[0] : 0;
-      for (uint32_t d = 0; d < f.last() && d <= t; ++d) kept += shared.histogram[t - d];
-      atomicMin(&shared.best, (count - kept) << 8 | (255 - t));
-    }
-    __syncthreads();
-    top = 255 - (shared.best & 0xFF);
-    fewest = shared.best >> 8;
-  }
-  if (kSplitEscapeBytes * fewest >= f.stored_tail_bytes(count)) return {0, 1, 0};
-  return {static_cast<uint8_t>(top), 0, static_cast<uint16_t>(fewest)};
+  SplitChunk best{static_cast<uint8_t>(greatest), 0, static_cast<uint16_t>(escapes)};
+  if (escapes > kSplitFewEscapes) best = ChooseByHistogram(shared, f, count, greatest, x);
+  if (kSplitEscapeBytes * best.escapes >= f.stored_tail_bytes(count)) return {0, 1, 0};
+  return best;
 }
 
 /// Fixed part and stored tail, a byte at a time.
 __device__ void EncodeNarrow(EncodeShared& shared, const SplitFormat& f, const SplitChunk& chunk, const uint8_t* in,
                              uint32_t count, uint8_t* fixed, uint8_t* tail) {
-  for (uint32_t i = threadIdx.x; i < count; i += kThreads) {
+  for (uint32_t i = Lane(); i < count; i += 32) {
     const uint32_t x = Load16(in + 2 * i), exponent = SplitExponent(f, x);
     const SplitPieces p = SplitValue(f, x, chunk.mode == 1 ? exponent & f.last() : WindowCode(f, chunk.top, exponent));
     fixed[i] = p.byte;
@@ -114,76 +114,99 @@ __device__ void EncodeNarrow(EncodeShared& shared, const SplitFormat& f, const S
     shared.pairs[i] = p.pair;
     shared.highs[i] = static_cast<uint8_t>(exponent >> f.code_bits);
   }
-  __syncthreads();
+  __syncwarp();
   const uint32_t nibble_bytes = (count + 1) / 2, pair_bytes = f.half ? (count + 3) / 4 : 0;
-  for (uint32_t i = threadIdx.x; i < nibble_bytes; i += kThreads)
-    fixed[count + i] = PackedByte(4, shared.nibbles, count, i);
-  for (uint32_t i = threadIdx.x; i < pair_bytes; i += kThreads)
+  for (uint32_t i = Lane(); i < nibble_bytes; i += 32) fixed[count + i] = PackedByte(4, shared.nibbles, count, i);
+  for (uint32_t i = Lane(); i < pair_bytes; i += 32)
     fixed[count + nibble_bytes + i] = PackedByte(2, shared.pairs, count, i);
-  for (uint32_t i = threadIdx.x; chunk.mode == 1 && i < f.stored_tail_bytes(count); i += kThreads) {
+  for (uint32_t i = Lane(); chunk.mode == 1 && i < f.stored_tail_bytes(count); i += 32) {
     tail[i] = PackedByte(f.tail_bits(), shared.highs, count, i);
   }
 }
 
-/// Fixed part of a whole chunk that is not stored: eight values of a thread.
-__device__ void EncodeWide(const SplitFormat& f, const SplitChunk& chunk, const uint32_t (&x)[kWide], uint8_t* fixed) {
-  uint32_t bytes[2] = {}, nibbles = 0, pairs = 0;
-  for (uint32_t k = 0; k < kWide; ++k) {
-    const SplitPieces p = SplitValue(f, x[k], WindowCode(f, chunk.top, SplitExponent(f, x[k])));
-    bytes[k / 4] |= uint32_t{p.byte} << (8 * (k % 4));
-    nibbles |= uint32_t{p.nibble} << (4 * k);
-    pairs |= uint32_t{p.pair} << (2 * k);
-  }
-  reinterpret_cast<uint32_t*>(fixed)[2 * threadIdx.x] = bytes[0];  // a fixed part begins on four bytes
-  reinterpret_cast<uint32_t*>(fixed)[2 * threadIdx.x + 1] = bytes[1];
-  reinterpret_cast<uint32_t*>(fixed + kSplitChunk)[threadIdx.x] = nibbles;
-  if (f.half) reinterpret_cast<uint16_t*>(fixed + kSplitChunk * 3 / 2)[threadIdx.x] = static_cast<uint16_t>(pairs);
-}
-
-/// Ascending, each thread behind those before it.
-__device__ void ListEscapes(const SplitFormat& f, const SplitChunk& chunk, const uint32_t (&x)[kWide], uint32_t count,
-                            uint8_t* tail) {
-  uint32_t mine = 0, all;
-  for (uint32_t k = 0; k < kWide; ++k) {
-    if (threadIdx.x * kWide + k < count && Escapes(f, chunk.top, SplitExponent(f, x[k]))) ++mine;
-  }
-  uint8_t* to = tail + kSplitEscapeBytes * SumBefore<kThreads>(mine, all);
-  for (uint32_t k = 0; mine > 0 && k < kWide; ++k) {
-    const uint32_t i = threadIdx.x * kWide + k, exponent = SplitExponent(f, x[k]);
-    if (i >= count || !Escapes(f, chunk.top, exponent)) continue;
-    Store16(to, i);
-    to[2] = static_cast<uint8_t>(exponent);
-    to += kSplitEscapeBytes;
-  }
-}
-
-__global__ void EncodeKernel(const __grid_constant__ FrameBatch batch, SplitFormat f, uint64_t elements) {
-  __shared__ EncodeShared shared;
-  const uint32_t count = CountOf(elements, blockIdx.x);
-  const uint8_t* in = batch.dense_at(blockIdx.y) + uint64_t{blockIdx.x} * kSplitChunk * 2;
-  uint8_t* frame = batch.frame_at(blockIdx.y);
-  uint8_t* fixed = FixedOf(f, frame, gridDim.x, blockIdx.x);
-  uint8_t* tail = batch.codes + (uint64_t{blockIdx.y} * gridDim.x + blockIdx.x) * kTailRoom;
-  uint32_t x[kWide] = {};  // zeros beyond the end: not counted, and never the greatest alone
-  if (count == kSplitChunk) {
-    const uint4 w = reinterpret_cast<const uint4*>(in)[threadIdx.x];
-    const uint32_t words[] = {w.x, w.y, w.z, w.w};
-    for (uint32_t k = 0; k < kWide; ++k) x[k] = (words[k / 2] >> (16 * (k % 2))) & 0xFFFF;
-  } else {
+/// Fixed part of a whole chunk that is not stored.
+__device__ void EncodeWide(const SplitFormat& f, const SplitChunk& chunk, const uint32_t (&x)[kValues],
+                           uint8_t* fixed) {
+#pragma unroll
+  for (uint32_t j = 0; j < kTimes; ++j) {
+    uint32_t bytes[2] = {}, nibbles = 0, pairs = 0;
     for (uint32_t k = 0; k < kWide; ++k) {
-      if (threadIdx.x * kWide + k < count) x[k] = Load16(in + 2 * (threadIdx.x * kWide + k));
+      const uint32_t value = x[j * kWide + k];
+      const SplitPieces p = SplitValue(f, value, WindowCode(f, chunk.top, SplitExponent(f, value)));
+      bytes[k / 4] |= uint32_t{p.byte} << (8 * (k % 4));
+      nibbles |= uint32_t{p.nibble} << (4 * k);
+      pairs |= uint32_t{p.pair} << (2 * k);
+    }
+    const uint32_t at = j * 32 + Lane();
+    reinterpret_cast<uint32_t*>(fixed)[2 * at] = bytes[0];  // a fixed part begins on four bytes
+    reinterpret_cast<uint32_t*>(fixed)[2 * at + 1] = bytes[1];
+    reinterpret_cast<uint32_t*>(fixed + kSplitChunk)[at] = nibbles;
+    if (f.half) reinterpret_cast<uint16_t*>(fixed + kSplitChunk * 3 / 2)[at] = static_cast<uint16_t>(pairs);
+  }
+}
+
+/// Ascending: for each time, each thread behind those before it.
+__device__ void ListEscapes(const SplitFormat& f, const SplitChunk& chunk, const uint32_t (&x)[kValues], uint32_t count,
+                            uint8_t* tail) {
+#pragma unroll
+  for (uint32_t j = 0; j < kTimes; ++j) {
+    uint32_t mine = 0;
+    for (uint32_t k = j * kWide; k < (j + 1) * kWide; ++k) {
+      if (Position(k) < count && Escapes(f, chunk.top, SplitExponent(f, x[k]))) ++mine;
+    }
+    uint32_t sum = mine;
+    for (uint32_t d = 1; d < 32; d *= 2) {
+      const uint32_t below = __shfl_up_sync(kAllLanes, sum, d);
+      if (Lane() >= d) sum += below;
+    }
+    uint8_t* to = tail + kSplitEscapeBytes * (sum - mine);
+    for (uint32_t k = j * kWide; k < (j + 1) * kWide; ++k) {
+      const uint32_t exponent = SplitExponent(f, x[k]);
+      if (Position(k) >= count || !Escapes(f, chunk.top, exponent)) continue;
+      Store16(to, Position(k));
+      to[2] = static_cast<uint8_t>(exponent);
+      to += kSplitEscapeBytes;
+    }
+    tail += kSplitEscapeBytes * __shfl_sync(kAllLanes, sum, 31);
+  }
+}
+
+__global__ void EncodeKernel(const __grid_constant__ FrameBatch batch, SplitFormat f, uint64_t elements,
+                             uint32_t chunks) {
+  __shared__ EncodeShared of_warps[kWarps];
+  EncodeShared& shared = of_warps[threadIdx.x / 32];
+  const uint32_t index = blockIdx.x * kWarps + threadIdx.x / 32;
+  if (index >= chunks) return;  // a whole warp
+  const uint32_t count = CountOf(elements, index);
+  const uint8_t* in = batch.dense_at(blockIdx.y) + uint64_t{index} * kSplitChunk * 2;
+  uint8_t* frame = batch.frame_at(blockIdx.y);
+  uint8_t* fixed = FixedOf(f, frame, chunks, index);
+  uint8_t* tail = batch.codes + (uint64_t{blockIdx.y} * chunks + index) * kTailRoom;
+  uint32_t x[kValues] = {};  // zeros beyond the end: not counted, and never the greatest alone
+  if (count == kSplitChunk) {
+    uint4 words[kTimes];
+#pragma unroll
+    for (uint32_t j = 0; j < kTimes; ++j) words[j] = reinterpret_cast<const uint4*>(in)[j * 32 + Lane()];
+#pragma unroll
+    for (uint32_t j = 0; j < kTimes; ++j) {
+      const uint32_t w[] = {words[j].x, words[j].y, words[j].z, words[j].w};
+      for (uint32_t k = 0; k < kWide; ++k) x[j * kWide + k] = (w[k / 2] >> (16 * (k % 2))) & 0xFFFF;
+    }
+  } else {
+#pragma unroll
+    for (uint32_t i = 0; i < kValues; ++i) {
+      if (Position(i) < count) x[i] = Load16(in + 2 * Position(i));
     }
   }
-  const SplitChunk chunk = Choose(shared, f, count, [&](uint32_t k) { return SplitExponent(f, x[k]); });
+  const SplitChunk chunk = Choose(shared, f, count, x);
   if (chunk.mode == 0 && count == kSplitChunk) {
     EncodeWide(f, chunk, x, fixed);
   } else {
     EncodeNarrow(shared, f, chunk, in, count, fixed, tail);
   }
   if (chunk.escapes > 0) ListEscapes(f, chunk, x, count, tail);
-  if (threadIdx.x == 0) {
-    reinterpret_cast<uint32_t*>(frame)[blockIdx.x] =
-        chunk.top | uint32_t{chunk.mode} << 8 | uint32_t{chunk.escapes} << 16;
+  if (Lane() == 0) {
+    reinterpret_cast<uint32_t*>(frame)[index] = chunk.top | uint32_t{chunk.mode} << 8 | uint32_t{chunk.escapes} << 16;
   }
 }
 
@@ -207,7 +230,7 @@ __global__ void TailOffsetsKernel(const __grid_constant__ FrameBatch batch, Spli
 /// A warp a chunk.
 __global__ void TailsKernel(const __grid_constant__ FrameBatch batch, SplitFormat f, uint64_t elements,
                             uint32_t chunks) {
-  const uint32_t chunk = blockIdx.x * (kThreads / 32) + threadIdx.x / 32;
+  const uint32_t chunk = blockIdx.x * kWarps + threadIdx.x / 32;
   if (chunk >= chunks) return;
   uint8_t* frame = batch.frame_at(blockIdx.y);
   const uint32_t bytes = f.tail_bytes(EntryOf(frame, chunk), CountOf(elements, chunk));
@@ -243,43 +266,50 @@ __global__ void CheckEntriesKernel(const __grid_constant__ FrameBatch batch, Spl
   if (!good || end != length) atomicCAS(&state->fault, 0u, batch.fault(DeviceFault::kEntries, blockIdx.y));
 }
 
-/// Eight values of a thread, of a whole chunk that is not stored.
+/// A whole chunk that is not stored.
 __device__ void DecodeWide(const SplitFormat& f, const SplitChunk& chunk, const uint8_t* fixed, uint8_t* out) {
-  const uint32_t bytes[] = {reinterpret_cast<const uint32_t*>(fixed)[2 * threadIdx.x],
-                            reinterpret_cast<const uint32_t*>(fixed)[2 * threadIdx.x + 1]};
-  const uint32_t nibbles = reinterpret_cast<const uint32_t*>(fixed + kSplitChunk)[threadIdx.x];
-  const uint32_t pairs =
-      f.half ? uint32_t{reinterpret_cast<const uint16_t*>(fixed + kSplitChunk * 3 / 2)[threadIdx.x]} : 0;
-  uint32_t x[kWide];
-  for (uint32_t k = 0; k < kWide; ++k) {
-    SplitPieces p;
-    p.byte = static_cast<uint8_t>(bytes[k / 4] >> (8 * (k % 4)));
-    p.nibble = (nibbles >> (4 * k)) & 0xF;
-    p.pair = (pairs >> (2 * k)) & 3;
-    x[k] = JoinValue(f, p, WindowExponent(f, chunk.top, SplitCode(f, p)));
+  uint32_t bytes[kTimes][2], nibbles[kTimes], pairs[kTimes] = {};
+#pragma unroll
+  for (uint32_t j = 0; j < kTimes; ++j) {  // all loads before the first use
+    const uint32_t at = j * 32 + Lane();
+    bytes[j][0] = reinterpret_cast<const uint32_t*>(fixed)[2 * at];
+    bytes[j][1] = reinterpret_cast<const uint32_t*>(fixed)[2 * at + 1];
+    nibbles[j] = reinterpret_cast<const uint32_t*>(fixed + kSplitChunk)[at];
+    if (f.half) pairs[j] = reinterpret_cast<const uint16_t*>(fixed + kSplitChunk * 3 / 2)[at];
   }
-  reinterpret_cast<uint4*>(out)[threadIdx.x] =
-      uint4{x[0] | x[1] << 16, x[2] | x[3] << 16, x[4] | x[5] << 16, x[6] | x[7] << 16};
+#pragma unroll
+  for (uint32_t j = 0; j < kTimes; ++j) {
+    uint32_t x[kWide];
+    for (uint32_t k = 0; k < kWide; ++k) {
+      SplitPieces p;
+      p.byte = static_cast<uint8_t>(bytes[j][k / 4] >> (8 * (k % 4)));
+      p.nibble = (nibbles[j] >> (4 * k)) & 0xF;
+      p.pair = (pairs[j] >> (2 * k)) & 3;
+      x[k] = JoinValue(f, p, WindowExponent(f, chunk.top, SplitCode(f, p)));
+    }
+    reinterpret_cast<uint4*>(out)[j * 32 + Lane()] =
+        uint4{x[0] | x[1] << 16, x[2] | x[3] << 16, x[4] | x[5] << 16, x[6] | x[7] << 16};
+  }
 }
 
 __global__ void DecodeKernel(const __grid_constant__ FrameBatch batch, SplitFormat f, uint64_t elements,
-                             JobState* state) {
-  if (state->fault != 0) return;
+                             uint32_t chunks, JobState* state) {
+  const uint32_t index = blockIdx.x * kWarps + threadIdx.x / 32;
+  if (index >= chunks || __any_sync(kAllLanes, state->fault != 0)) return;  // a whole warp
   uint8_t* frame = batch.frame_at(blockIdx.y);
-  const uint32_t count = CountOf(elements, blockIdx.x);
-  const SplitChunk chunk = EntryOf(frame, blockIdx.x);
-  const uint8_t* fixed = FixedOf(f, frame, gridDim.x, blockIdx.x);
-  const uint8_t* tail = frame + (batch.offsets + blockIdx.y * gridDim.x)[blockIdx.x];
-  uint8_t* out = batch.dense_at(blockIdx.y) + uint64_t{blockIdx.x} * kSplitChunk * 2;
+  const uint32_t count = CountOf(elements, index);
+  const SplitChunk chunk = EntryOf(frame, index);
+  const uint8_t* fixed = FixedOf(f, frame, chunks, index);
+  const uint8_t* tail = frame + (batch.offsets + blockIdx.y * chunks)[index];
+  uint8_t* out = batch.dense_at(blockIdx.y) + uint64_t{index} * kSplitChunk * 2;
   if (chunk.mode == 0 && count == kSplitChunk) {
     DecodeWide(f, chunk, fixed, out);
   } else {
-    for (uint32_t i = threadIdx.x; i < count; i += kThreads)
-      Store16(out + 2 * i, SplitElement(f, chunk, fixed, tail, count, i));
+    for (uint32_t i = Lane(); i < count; i += 32) Store16(out + 2 * i, SplitElement(f, chunk, fixed, tail, count, i));
   }
   if (chunk.escapes == 0) return;
-  __syncthreads();
-  for (uint32_t i = threadIdx.x; i < chunk.escapes; i += kThreads) {
+  __syncwarp();
+  for (uint32_t i = Lane(); i < chunk.escapes; i += 32) {
     const uint8_t* escape = tail + kSplitEscapeBytes * i;
     const uint32_t position = Load16(escape);
     const bool ascends = i == 0 || Load16(escape - kSplitEscapeBytes) < position;
@@ -296,19 +326,20 @@ __global__ void DecodeKernel(const __grid_constant__ FrameBatch batch, SplitForm
 void LaunchSplitEncode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream stream) {
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
   const SplitFormat f = SplitFormatOf(shape.element);
-  const uint32_t chunks = SplitChunks(shape.elements()), chunks_a_block = kThreads / 32;
-  EncodeKernel<<<dim3(chunks, batch.count), kThreads, 0, s>>>(batch, f, shape.elements());
-  TailOffsetsKernel<<<dim3(1, batch.count), kScanThreads, 0, s>>>(batch, f, shape.elements(), chunks, state);
-  TailsKernel<<<dim3((chunks + chunks_a_block - 1) / chunks_a_block, batch.count), kThreads, 0, s>>>(
-      batch, f, shape.elements(), chunks);
+  const uint32_t chunks = SplitChunks(shape.elements());
+  const dim3 warps((chunks + kWarps - 1) / kWarps, batch.count), frames(1, batch.count);
+  EncodeKernel<<<warps, kThreads, 0, s>>>(batch, f, shape.elements(), chunks);
+  TailOffsetsKernel<<<frames, kScanThreads, 0, s>>>(batch, f, shape.elements(), chunks, state);
+  TailsKernel<<<warps, kThreads, 0, s>>>(batch, f, shape.elements(), chunks);
 }
 
 void LaunchSplitDecode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream stream) {
   const cudaStream_t s = static_cast<cudaStream_t>(stream);
   const SplitFormat f = SplitFormatOf(shape.element);
   const uint32_t chunks = SplitChunks(shape.elements());
-  CheckEntriesKernel<<<dim3(1, batch.count), kScanThreads, 0, s>>>(batch, f, shape.elements(), chunks, state);
-  DecodeKernel<<<dim3(chunks, batch.count), kThreads, 0, s>>>(batch, f, shape.elements(), state);
+  const dim3 warps((chunks + kWarps - 1) / kWarps, batch.count), frames(1, batch.count);
+  CheckEntriesKernel<<<frames, kScanThreads, 0, s>>>(batch, f, shape.elements(), chunks, state);
+  DecodeKernel<<<warps, kThreads, 0, s>>>(batch, f, shape.elements(), chunks, state);
 }
 
 }  // namespace kvasir::cuda

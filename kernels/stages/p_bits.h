@@ -97,26 +97,48 @@ struct BitsStage {
   KVASIR_HD static uint64_t MaxBytes(const Args&, const CodeWidth& width, const FrameShape& shape) {
     return uint64_t{shape.heads} * shape.tokens * PackedRowBytes(width.bits, shape.dim);
   }
+  static constexpr uint32_t kRowsAtOnce = 128;  ///< whose bytes one item sums
   KVASIR_HD static uint64_t SpareFloats(const Args&, const FrameShape& shape) {
-    return uint64_t{shape.heads} * shape.tokens + 1;
+    const uint64_t rows = uint64_t{shape.heads} * shape.tokens;
+    return rows + 1 + (rows + kRowsAtOnce - 1) / kRowsAtOnce;
   }
-  /// Where each row begins, and behind the last where it ends, into frame.spare. Rows wider than width.bits are faults
-  /// and count as empty.
+  /// Where each row begins, and behind the last where it ends, into frame.spare; for rows that differ. Rows wider than
+  /// width.bits are faults and count as empty.
   template <class Run>
   static const uint32_t* RowStarts(Run& run, const CodeWidth& width, const ChainFrame& frame) {
     uint32_t* starts = reinterpret_cast<uint32_t*>(frame.spare);
     const uint64_t rows = frame.rows();
     const uint32_t dim = frame.shape.dim;
     ChainOutcome* outcome = frame.outcome;
+    const uint64_t sums = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
+    uint32_t* before = starts + rows + 1;  // of each kRowsAtOnce rows: their bytes, then the bytes before them
+    const auto bytes_of = [=] KVASIR_HD(uint64_t row) {
+      const uint32_t bits = width.row_bits[row];
+      return bits > width.bits ? 0 : static_cast<uint32_t>(PackedRowBytes(bits, dim));
+    };
+    run(sums, [=] KVASIR_HD(uint64_t i) {
+      uint32_t bytes = 0;
+      for (uint64_t row = i * kRowsAtOnce; row < rows && row < (i + 1) * kRowsAtOnce; ++row) {
+        if (width.row_bits[row] > width.bits) SetFault(outcome);
+        bytes += bytes_of(row);
+      }
+      before[i] = bytes;
+    });
     run(1, [=] KVASIR_HD(uint64_t) {
       uint32_t at = 0;
-      for (uint64_t row = 0; row < rows; ++row) {
-        starts[row] = at;
-        const uint32_t bits = width.row_bits == nullptr ? width.bits : width.row_bits[row];
-        if (bits > width.bits) SetFault(outcome);
-        if (bits <= width.bits) at += static_cast<uint32_t>(PackedRowBytes(bits, dim));
+      for (uint64_t i = 0; i < sums; ++i) {
+        const uint32_t bytes = before[i];
+        before[i] = at;
+        at += bytes;
       }
       starts[rows] = at;
+    });
+    run(sums, [=] KVASIR_HD(uint64_t i) {
+      uint32_t at = before[i];
+      for (uint64_t row = i * kRowsAtOnce; row < rows && row < (i + 1) * kRowsAtOnce; ++row) {
+        starts[row] = at;
+        at += bytes_of(row);
+      }
     });
     return starts;
   }
@@ -125,10 +147,18 @@ struct BitsStage {
                    uint8_t* out) {
     const uint32_t dim = frame.shape.dim;
     const uint64_t rows = frame.rows();
-    const uint32_t* starts = RowStarts(run, width, frame);
     ChainOutcome* outcome = frame.outcome;
+    if (width.row_bits == nullptr) {
+      const uint32_t bits = width.bits, row_bytes = static_cast<uint32_t>(PackedRowBytes(bits, dim));
+      RunCells(run, rows, row_bytes, [=] KVASIR_HD(uint64_t row, uint32_t i) {
+        out[row * row_bytes + i] = PackedByte(bits, codes + row * dim, dim, i);
+        if (row + i == 0) outcome->packed_bytes = static_cast<uint32_t>(rows * row_bytes);
+      });
+      return;
+    }
+    const uint32_t* starts = RowStarts(run, width, frame);
     run(rows, [=] KVASIR_HD(uint64_t row) {
-      const uint32_t bits = width.row_bits == nullptr ? width.bits : width.row_bits[row];
+      const uint32_t bits = width.row_bits[row];
       const uint32_t bytes = starts[row + 1] - starts[row];
       for (uint32_t i = 0; i < bytes; ++i) out[starts[row] + i] = PackedByte(bits, codes + row * dim, dim, i);
       if (row == 0) outcome->packed_bytes = starts[rows];
@@ -139,12 +169,21 @@ struct BitsStage {
                      uint32_t bytes, uint8_t* codes) {
     const uint32_t dim = frame.shape.dim;
     const uint64_t rows = frame.rows();
-    const uint32_t* starts = RowStarts(run, width, frame);
     ChainOutcome* outcome = frame.outcome;
+    if (width.row_bits == nullptr) {
+      const uint32_t bits = width.bits, row_bytes = static_cast<uint32_t>(PackedRowBytes(bits, dim));
+      const bool right = rows * row_bytes == bytes;
+      RunCells(run, rows, dim, [=] KVASIR_HD(uint64_t row, uint32_t i) {
+        if (!right) SetFault(outcome);
+        codes[row * dim + i] = right ? UnpackedCode(bits, in + row * row_bytes, dim, i) : uint8_t{0};
+      });
+      return;
+    }
+    const uint32_t* starts = RowStarts(run, width, frame);
     run(rows, [=] KVASIR_HD(uint64_t row) {
       const bool right = starts[rows] == bytes;
       if (!right) SetFault(outcome);
-      const uint32_t bits = width.row_bits == nullptr ? width.bits : width.row_bits[row];
+      const uint32_t bits = width.row_bits[row];
       const bool there = right && starts[row + 1] > starts[row];
       for (uint32_t i = 0; i < dim; ++i) {
         codes[row * dim + i] = there ? UnpackedCode(bits, in + starts[row], dim, i) : uint8_t{0};

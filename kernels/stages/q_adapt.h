@@ -66,10 +66,9 @@ struct AdaptStage {
     const float budget = ErrorBudget(a, frame.inputs.context_tokens);
     const float* divisors = a.value != 0 ? frame.inputs.attention_peak : frame.inputs.query_norm;
     const bool by_value = a.value != 0;
-    run(rows, [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kRead>(run, rows, dim, x, [=] KVASIR_HD(uint64_t row, const float* in) {
       const float divisor = divisors[by_value ? row : row / tokens];
       const float error = divisor > 0 ? budget / divisor : 65504.0f;
-      const float* in = x + row * dim;
       float least = in[0], greatest = in[0];
       for (uint32_t c = 1; c < dim; ++c) {
         least = fminf(least, in[c]);
@@ -95,11 +94,11 @@ struct AdaptStage {
                          float* x) {
     const uint32_t dim = frame.shape.dim;
     const uint64_t rows = frame.rows();
-    run(rows, [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kWrite>(run, rows, dim, x, [=] KVASIR_HD(uint64_t row, float* at) {
       const float scale = Float16ToFloat(Load16(section + rows + 2 * row));
       const float zero = Float16ToFloat(Load16(section + 3 * rows + 2 * row));
       for (uint32_t c = 0; c < dim; ++c) {
-        x[row * dim + c] = IntValue({}, static_cast<float>(codes[row * dim + c]), scale, zero);
+        at[c] = IntValue({}, static_cast<float>(codes[row * dim + c]), scale, zero);
       }
     });
   }

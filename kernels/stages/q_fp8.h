@@ -48,27 +48,27 @@ struct Fp8Stage {
   static void Quantise(Run& run, const Args& a, const ChainFrame& frame, const float* x, uint8_t* section,
                        uint8_t* codes) {
     const uint32_t dim = frame.shape.dim;
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kRead>(run, frame.rows(), dim, x, [=] KVASIR_HD(uint64_t row, const float* in) {
       float inverse = 1.0f;
       if (a.by_row != 0) {
         float greatest = 0;
-        for (uint32_t c = 0; c < dim; ++c) greatest = fmaxf(greatest, fabsf(x[row * dim + c]));
+        for (uint32_t c = 0; c < dim; ++c) greatest = fmaxf(greatest, fabsf(in[c]));
         const uint16_t scale = Float16Above(fminf(greatest, 65504.0f) / Largest(a));
         Store16(section + 2 * row, scale);
         inverse = Float16ToFloat(scale) > 0 ? 1.0f / Float16ToFloat(scale) : 0.0f;
       }
-      for (uint32_t c = 0; c < dim; ++c) codes[row * dim + c] = Code(a, x[row * dim + c] * inverse);
+      for (uint32_t c = 0; c < dim; ++c) codes[row * dim + c] = Code(a, in[c] * inverse);
     });
   }
   template <class Run>
   static void Dequantise(Run& run, const Args& a, const ChainFrame& frame, const uint8_t* section, const uint8_t* codes,
                          float* x) {
     const uint32_t dim = frame.shape.dim;
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kWrite>(run, frame.rows(), dim, x, [=] KVASIR_HD(uint64_t row, float* at) {
       const float scale = a.by_row != 0 ? Float16ToFloat(Load16(section + 2 * row)) : 1.0f;
       for (uint32_t c = 0; c < dim; ++c) {
         const uint8_t code = codes[row * dim + c];
-        x[row * dim + c] = (a.wide != 0 ? Float8E5M2ToFloat(code) : Float8E4M3ToFloat(code)) * scale;
+        at[c] = (a.wide != 0 ? Float8E5M2ToFloat(code) : Float8E4M3ToFloat(code)) * scale;
       }
     });
   }

@@ -218,6 +218,14 @@ struct IntStage {
   static void Quantise(Run& run, const Args& args, const ChainFrame& frame, const float* x, uint8_t* section,
                        uint8_t* codes) {
     const IntFrame f = LayOutIntFrame(args, frame.shape);
+    if (!f.spec.by_channel && f.shape.dim % f.group == 0) {  // groups are rows
+      RunRows<RowUse::kRead>(run, f.parameters, f.group, x, [=] KVASIR_HD(uint64_t index, const float* in) {
+        const IntParameters p = EncodeIntGroup(f.spec, ElementType::kFloat32, reinterpret_cast<const uint8_t*>(in),
+                                               sizeof(float), f.group, codes + index * f.group, 1);
+        StoreIntParameters(f, p, index, section);
+      });
+      return;
+    }
     run(f.parameters, [=] KVASIR_HD(uint64_t index) {
       const IntGroup g = IntGroupAt(f, index);
       const uint64_t at = (g.head * f.shape.tokens + g.token) * f.shape.dim + g.channel;
@@ -232,12 +240,12 @@ struct IntStage {
     const IntFrame f = LayOutIntFrame(args, frame.shape);
     // A code whose lower bits are missing stands for the middle of what it may have been; 0 when none are.
     const float middle = 0.5f * static_cast<float>((1u << frame.missing_bits) - 1);
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kWrite>(run, frame.rows(), f.shape.dim, x, [=] KVASIR_HD(uint64_t row, float* at) {
       const uint32_t head = static_cast<uint32_t>(row / f.shape.tokens);
       const uint32_t token = static_cast<uint32_t>(row % f.shape.tokens);
       for (uint32_t c = 0; c < f.shape.dim; ++c) {
-        const uint64_t at = row * f.shape.dim + c;
-        x[at] = IntCodeValue(f, section, head, token, c, static_cast<float>(codes[at]) + middle);
+        const uint8_t code = codes[row * f.shape.dim + c];
+        at[c] = IntCodeValue(f, section, head, token, c, static_cast<float>(code) + middle);
       }
     });
   }

@@ -57,8 +57,7 @@ struct LmStage {
   static void Quantise(Run& run, const Args& a, const ChainFrame& frame, const float* x, uint8_t* section,
                        uint8_t* codes) {
     const uint32_t dim = frame.shape.dim, bits = a.bits;
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
-      const float* in = x + row * dim;
+    RunRows<RowUse::kRead>(run, frame.rows(), dim, x, [=] KVASIR_HD(uint64_t row, const float* in) {
       uint8_t* out = codes + row * dim;
       float squares = 0;
       for (uint32_t c = 0; c < dim; ++c) squares += in[c] * in[c];
@@ -76,9 +75,9 @@ struct LmStage {
   static void Dequantise(Run& run, const Args& a, const ChainFrame& frame, const uint8_t* section, const uint8_t* codes,
                          float* x) {
     const uint32_t dim = frame.shape.dim, bits = a.bits;
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kWrite>(run, frame.rows(), dim, x, [=] KVASIR_HD(uint64_t row, float* at) {
       const float scale = Float16ToFloat(Load16(section + 2 * row));
-      for (uint32_t c = 0; c < dim; ++c) x[row * dim + c] = scale * Level(bits, codes[row * dim + c]);
+      for (uint32_t c = 0; c < dim; ++c) at[c] = scale * Level(bits, codes[row * dim + c]);
     });
   }
 };

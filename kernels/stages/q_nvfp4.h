@@ -81,11 +81,11 @@ struct Nvfp4Stage {
                          float* x) {
     const uint32_t dim = frame.shape.dim, tokens = frame.shape.tokens, blocks = Blocks(dim);
     const uint8_t* scales = section + 4 * uint64_t{frame.shape.heads};
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kWrite>(run, frame.rows(), dim, x, [=] KVASIR_HD(uint64_t row, float* at) {
       const float of_head = LoadFloat(section + 4 * (row / tokens));
       for (uint32_t c = 0; c < dim; ++c) {
         const float scale = Float8E4M3ToFloat(scales[row * blocks + c / kBlock]) * of_head;
-        x[row * dim + c] = Value(codes[row * dim + c]) * scale;
+        at[c] = Value(codes[row * dim + c]) * scale;
       }
     });
   }

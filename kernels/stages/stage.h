@@ -94,6 +94,46 @@ KVASIR_HD inline void SetFault(ChainOutcome* outcome) {
 #endif
 }
 
+/// What a body does with the values of its row.
+enum class RowUse : uint8_t { kRead, kWrite, kChange };
+
+/// A body of RunRows and one of RunCells, as `run` takes them.
+template <class Float, class Body>
+struct RowItem {
+  Float* x;
+  uint32_t count;
+  Body body;
+  KVASIR_HD void operator()(uint64_t row) const { body(row, x + row * count); }
+};
+template <class Body>
+struct CellsItem {
+  uint32_t count;
+  Body body;
+  KVASIR_HD void operator()(uint64_t row) const {
+    for (uint32_t i = 0; i < count; ++i) body(row, i);
+  }
+};
+
+/// body(row, at) for every row of `count` values: value i of the row is at[i], and nothing else of `x` may be touched.
+template <RowUse kUse, class Run, class Float, class Body>
+void RunRows(Run& run, uint64_t rows, uint32_t count, Float* x, const Body& body) {
+  if constexpr (requires { run.template Rows<kUse>(rows, count, x, body); }) {
+    run.template Rows<kUse>(rows, count, x, body);
+  } else {
+    run(rows, RowItem<Float, Body>{x, count, body});
+  }
+}
+
+/// body(row, i) for every row and every i < count.
+template <class Run, class Body>
+void RunCells(Run& run, uint64_t rows, uint32_t count, const Body& body) {
+  if constexpr (requires { run.Cells(rows, count, body); }) {
+    run.Cells(rows, count, body);
+  } else {
+    run(rows, CellsItem<Body>{count, body});
+  }
+}
+
 /// How wide the codes of a chain are.
 struct CodeWidth {
   uint32_t bits = 8;                  ///< of a code, at most

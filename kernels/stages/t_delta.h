@@ -61,11 +61,11 @@ struct DeltaStage {
   static void Inverse(Run& run, const Args& a, const ChainFrame& frame, const uint8_t* section, float* x) {
     const uint64_t groups = Groups(a, frame.shape);
     const uint32_t dim = frame.shape.dim, tokens = frame.shape.tokens, group = a.group;
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kChange>(run, frame.rows(), dim, x, [=] KVASIR_HD(uint64_t row, float* at) {
       const uint8_t* in = section + (row / tokens * groups + row % tokens / group) * (2 + uint64_t{dim});
       const float scale = Float16ToFloat(Load16(in));
       for (uint32_t c = 0; c < dim; ++c) {
-        x[row * dim + c] += static_cast<float>(static_cast<int8_t>(in[2 + c])) * scale;
+        at[c] += static_cast<float>(static_cast<int8_t>(in[2 + c])) * scale;
       }
     });
   }

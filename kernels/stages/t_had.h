@@ -75,8 +75,7 @@ struct HadStage {
   template <class Run>
   static void Forward(Run& run, const Args& a, const ChainFrame& frame, float* x, uint8_t*) {
     const uint32_t dim = frame.shape.dim, width = Width(a, dim), seed = a.seed;
-    run(frame.shape.elements() / width, [=] KVASIR_HD(uint64_t block) {
-      float* at = x + block * width;
+    RunRows<RowUse::kChange>(run, frame.shape.elements() / width, width, x, [=] KVASIR_HD(uint64_t block, float* at) {
       const uint32_t first = static_cast<uint32_t>(block * width % dim);
       for (uint32_t j = 0; j < width; ++j) at[j] = FloatOfBits(BitsOfFloat(at[j]) ^ Sign(seed, first + j));
       Transform(at, width);
@@ -85,8 +84,7 @@ struct HadStage {
   template <class Run>
   static void Inverse(Run& run, const Args& a, const ChainFrame& frame, const uint8_t*, float* x) {
     const uint32_t dim = frame.shape.dim, width = Width(a, dim), seed = a.seed;
-    run(frame.shape.elements() / width, [=] KVASIR_HD(uint64_t block) {
-      float* at = x + block * width;
+    RunRows<RowUse::kChange>(run, frame.shape.elements() / width, width, x, [=] KVASIR_HD(uint64_t block, float* at) {
       const uint32_t first = static_cast<uint32_t>(block * width % dim);
       Transform(at, width);
       for (uint32_t j = 0; j < width; ++j) at[j] = FloatOfBits(BitsOfFloat(at[j]) ^ Sign(seed, first + j));

@@ -40,9 +40,9 @@ struct MeanStage {
   template <class Run>
   static void Inverse(Run& run, const Args&, const ChainFrame& frame, const uint8_t* section, float* x) {
     const uint32_t dim = frame.shape.dim, tokens = frame.shape.tokens;
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kChange>(run, frame.rows(), dim, x, [=] KVASIR_HD(uint64_t row, float* at) {
       const uint8_t* means = section + 2 * (row / tokens * dim);
-      for (uint32_t c = 0; c < dim; ++c) x[row * dim + c] += Float16ToFloat(Load16(means + 2 * c));
+      for (uint32_t c = 0; c < dim; ++c) at[c] += Float16ToFloat(Load16(means + 2 * c));
     });
   }
 };

@@ -28,8 +28,7 @@ struct NormStage {
   template <class Run>
   static void Forward(Run& run, const Args&, const ChainFrame& frame, float* x, uint8_t* section) {
     const uint32_t dim = frame.shape.dim;
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
-      float* at = x + row * dim;
+    RunRows<RowUse::kChange>(run, frame.rows(), dim, x, [=] KVASIR_HD(uint64_t row, float* at) {
       float squares = 0;
       for (uint32_t c = 0; c < dim; ++c) squares += at[c] * at[c];
       const uint16_t root = SaturatedFloat16(sqrtf(squares / static_cast<float>(dim)));
@@ -41,9 +40,9 @@ struct NormStage {
   template <class Run>
   static void Inverse(Run& run, const Args&, const ChainFrame& frame, const uint8_t* section, float* x) {
     const uint32_t dim = frame.shape.dim;
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kChange>(run, frame.rows(), dim, x, [=] KVASIR_HD(uint64_t row, float* at) {
       const float root = Float16ToFloat(Load16(section + 2 * row));
-      for (uint32_t c = 0; c < dim; ++c) x[row * dim + c] *= root;
+      for (uint32_t c = 0; c < dim; ++c) at[c] *= root;
     });
   }
 };

@@ -68,7 +68,8 @@ struct SinkhornStage {
     float* column_scales = frame.spare + rows;
     run(rows + columns, [=] KVASIR_HD(uint64_t i) { row_scales[i] = 1.0f; });
     for (uint32_t round = 0; round < a.rounds; ++round) {
-      run(rows, [=] KVASIR_HD(uint64_t row) { Normalise(x + row * dim, dim, 1, row_scales[row]); });
+      RunRows<RowUse::kChange>(run, rows, dim, x,
+                               [=] KVASIR_HD(uint64_t row, float* at) { Normalise(at, dim, 1, row_scales[row]); });
       run(columns, [=] KVASIR_HD(uint64_t column) {
         const uint32_t first = static_cast<uint32_t>(column / dim % tiles) * tile;
         const uint32_t count = tokens - first < tile ? tokens - first : tile;
@@ -77,9 +78,9 @@ struct SinkhornStage {
       });
     }
     run(rows + columns, [=] KVASIR_HD(uint64_t i) { row_scales[i] = RoundScale(row_scales[i], section + 2 * i); });
-    run(rows, [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kChange>(run, rows, dim, x, [=] KVASIR_HD(uint64_t row, float* at) {
       const float* correct = column_scales + (row / tokens * tiles + row % tokens / tile) * dim;
-      for (uint32_t c = 0; c < dim; ++c) x[row * dim + c] *= row_scales[row] * correct[c];
+      for (uint32_t c = 0; c < dim; ++c) at[c] *= row_scales[row] * correct[c];
     });
   }
   template <class Run>
@@ -88,10 +89,10 @@ struct SinkhornStage {
     const uint64_t tiles = Tiles(a, s);
     const uint32_t dim = s.dim, tokens = s.tokens, tile = a.tile;
     const uint8_t* columns = section + 2 * frame.rows();
-    run(frame.rows(), [=] KVASIR_HD(uint64_t row) {
+    RunRows<RowUse::kChange>(run, frame.rows(), dim, x, [=] KVASIR_HD(uint64_t row, float* at) {
       const float scale = Float16ToFloat(Load16(section + 2 * row));
       const uint8_t* column = columns + 2 * ((row / tokens * tiles + row % tokens / tile) * dim);
-      for (uint32_t c = 0; c < dim; ++c) x[row * dim + c] *= scale * Float16ToFloat(Load16(column + 2 * c));
+      for (uint32_t c = 0; c < dim; ++c) at[c] *= scale * Float16ToFloat(Load16(column + 2 * c));
     });
   }
 };
