@@ -107,6 +107,7 @@ ChainRoom RoomOf(const FrameBatch& batch) {
 
 void LaunchChainEncode(const ChainPlan& plan, const FrameShape& shape, const FrameInputs* inputs,
                        const FrameBatch& batch, JobState* state, CudaStream stream) {
+  if (LaunchRotatedEncode(plan, shape, batch, state, stream)) return;
   CudaRun run{static_cast<cudaStream_t>(stream)};
   const ChainLayout layout = LayOutChain(plan, shape);
   const ChainRoom room = RoomOf(batch);
@@ -122,6 +123,7 @@ void LaunchChainEncode(const ChainPlan& plan, const FrameShape& shape, const Fra
 
 void LaunchChainDecode(const ChainPlan& plan, const FrameShape& shape, const FrameBatch& batch, JobState* state,
                        CudaStream stream) {
+  if (LaunchRotatedDecode(plan, shape, batch, state, stream)) return;
   CudaRun run{static_cast<cudaStream_t>(stream)};
   const ChainLayout layout = LayOutChain(plan, shape);
   const ChainRoom room = RoomOf(batch);

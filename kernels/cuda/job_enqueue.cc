@@ -28,6 +28,10 @@ struct JobFrames {
   FrameShape shape(uint32_t index) const { return ShapeOfFrame(layout, part, tensor(index)); }
   DeviceCoder coder(uint32_t index) const { return codec.coder(tensor(index)).device_coder(); }
   uint64_t dense_bytes(uint32_t index) const { return Aligned(shape(index).bytes(), kFrameAlignment); }
+  /// Of the windows of a job of `count` frames.
+  uint64_t window_bytes(uint32_t count) const {
+    return std::clamp(dense_bytes(0) * count / 8, kCudaWindowBytesMin, kCudaWindowBytesMax);
+  }
   uint64_t bytes_max(uint32_t index) const { return codec.MaxFrameBytes(tensor(index), shape(index)); }
 };
 
@@ -94,13 +98,13 @@ Result<bool> End(JobSlot& slot, Scratch& scratch, cudaStream_t s) {
 }
 
 /// The end of the window of a pack that begins with `first`.
-uint32_t PackWindowEnd(const JobFrames& frames, uint32_t first, uint32_t end) {
+uint32_t PackWindowEnd(const JobFrames& frames, uint32_t first, uint32_t end, uint64_t bytes) {
   uint64_t dense = 0, encoded = 0;
   uint32_t i = first;
   for (; i < end && i - first < kWindowFrames; ++i) {
     dense += frames.dense_bytes(i);
     encoded += Aligned(frames.bytes_max(i), kFramePlace);
-    if (i > first && std::max(dense, encoded) > kCudaWindowBytes) break;
+    if (i > first && std::max(dense, encoded) > bytes) break;
   }
   return i;
 }
@@ -131,7 +135,8 @@ FrameWindow EncodeWindow(const JobFrames& frames, const PackJob& job, JobSlot& s
 }
 
 /// The end of the window of an unpack: frames that lie in the area one behind the other.
-uint32_t UnpackWindowEnd(const JobFrames& frames, std::span<const FrameEntry> directory, uint32_t first, uint32_t end) {
+uint32_t UnpackWindowEnd(const JobFrames& frames, std::span<const FrameEntry> directory, uint32_t first, uint32_t end,
+                         uint64_t bytes) {
   uint64_t dense = frames.dense_bytes(first);
   uint32_t i = first + 1;
   for (; i < end && i - first < kWindowFrames; ++i) {
@@ -139,7 +144,7 @@ uint32_t UnpackWindowEnd(const JobFrames& frames, std::span<const FrameEntry> di
     dense += frames.dense_bytes(i);
     if (entry.offset < uint64_t{before.offset} + before.length) break;
     const uint32_t at = entry.offset - directory[first].offset;
-    if (at % kFrameAlignment != 0 || std::max<uint64_t>(dense, uint64_t{at} + entry.length) > kCudaWindowBytes) break;
+    if (at % kFrameAlignment != 0 || std::max<uint64_t>(dense, uint64_t{at} + entry.length) > bytes) break;
   }
   return i;
 }
@@ -201,7 +206,7 @@ Result<bool> EnqueuePack(const PackJob& job, JobSlot& slot, Scratch& scratch, cu
   Begin(frames, job.pages, slot, scratch, s);
   uint32_t half = 0;
   for (uint32_t first = 0, count = 0; first < end; first += count, half ^= 1) {
-    count = PackWindowEnd(frames, first, end) - first;
+    count = PackWindowEnd(frames, first, end, frames.window_bytes(end)) - first;
     cudaStreamWaitEvent(s, scratch.released[half], 0);  // at first that of the job before: it has passed
     const FrameWindow window = EncodeWindow(frames, job, slot, scratch.half[half], half, first, first + count, s);
     Follow(scratch.side, s, scratch.ready[half]);
@@ -220,7 +225,7 @@ Result<bool> EnqueueUnpack(const UnpackJob& job, JobSlot& slot, Scratch& scratch
   Begin(frames, job.pages, slot, scratch, s);
   uint32_t half = 0;
   for (uint32_t first = begin, count = 0; first < end; first += count, half ^= 1) {
-    count = UnpackWindowEnd(frames, job.directory, first, end) - first;
+    count = UnpackWindowEnd(frames, job.directory, first, end, frames.window_bytes(end - begin)) - first;
     const FrameEntry &from = job.directory[first], &last = job.directory[first + count - 1];
     cudaStreamWaitEvent(scratch.side, scratch.released[half], 0);
     cudaMemcpyAsync(scratch.half[half].frames, job.frames.data() + (from.offset - job.frames_offset),

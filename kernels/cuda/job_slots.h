@@ -13,8 +13,10 @@ namespace kvasir::cuda {
 inline constexpr uint32_t kCudaJobsMax = 32;              ///< on the device at once; more are refused through JobDone
 inline constexpr uint32_t kCudaScratches = 2;             ///< jobs that may run at once; others wait on the device
 inline constexpr uint64_t kCudaFrameBytesMax = 16 << 20;  ///< dense, and encoded, of one frame
-inline constexpr uint64_t kCudaWindowBytes = 4 << 20;     ///< dense, of a window of more than one frame
-inline constexpr uint32_t kCudaPagesMax = 8192;           ///< pages of one part
+/// Dense, of a window of more than one frame: an eighth of its job, but between these. Windows that are too small cost
+/// launches, those that are too large leave nothing to overlap.
+inline constexpr uint64_t kCudaWindowBytesMin = 4 << 20, kCudaWindowBytesMax = 16 << 20;
+inline constexpr uint32_t kCudaPagesMax = 8192;  ///< pages of one part
 
 /// Device memory for the windows of one job, reused in stream order: the next user waits for `free`. Of two windows one
 /// is coded while the other crosses the bus, on `side`.

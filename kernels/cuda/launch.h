@@ -100,6 +100,11 @@ void LaunchSplitDecode(const FrameShape& shape, const FrameBatch& batch, JobStat
 /// REQUIRES: every length >= LayOutChain().packed_at.
 void LaunchChainDecode(const ChainPlan& plan, const FrameShape& shape, const FrameBatch& batch, JobState* state,
                        CudaStream stream);
+/// False for chains that are not T:had | Q:int | P:bits over whole tokens, which have kernels of their own.
+bool LaunchRotatedEncode(const ChainPlan& plan, const FrameShape& shape, const FrameBatch& batch, JobState* state,
+                         CudaStream stream);
+bool LaunchRotatedDecode(const ChainPlan& plan, const FrameShape& shape, const FrameBatch& batch, JobState* state,
+                         CudaStream stream);
 /// The frame is within the limits of a scratch.
 bool ChainFits(const ChainPlan& plan, const FrameShape& shape);
 

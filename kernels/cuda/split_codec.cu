@@ -54,6 +54,12 @@ __device__ uint32_t SumBefore(uint32_t value, uint32_t& all) {
   return before;
 }
 
+/// The format as a constant: what depends on it folds away.
+template <bool kHalf>
+__device__ constexpr SplitFormat Format() {
+  return kHalf ? SplitFormat{true, 3, 31} : SplitFormat{};
+}
+
 __device__ uint32_t Lane() { return threadIdx.x % 32; }
 __device__ uint32_t Position(uint32_t value) { return (value / kWide * 32 + Lane()) * kWide + value % kWide; }
 
@@ -64,7 +70,7 @@ struct EncodeShared {
   uint8_t nibbles[kSplitChunk], pairs[kSplitChunk], highs[kSplitChunk];
 };
 
-__device__ bool Escapes(const SplitFormat& f, uint32_t top, uint32_t exponent) {
+__device__ __forceinline__ bool Escapes(const SplitFormat& f, uint32_t top, uint32_t exponent) {
   return WindowExponent(f, top, WindowCode(f, top, exponent)) != exponent;
 }
 
@@ -87,7 +93,8 @@ __device__ SplitChunk ChooseByHistogram(EncodeShared& shared, const SplitFormat&
   return {static_cast<uint8_t>(255 - (shared.best & 0xFF)), 0, static_cast<uint16_t>(shared.best >> 8)};
 }
 
-__device__ SplitChunk Choose(EncodeShared& shared, const SplitFormat& f, uint32_t count, const uint32_t (&x)[kValues]) {
+__device__ __forceinline__ SplitChunk Choose(EncodeShared& shared, const SplitFormat& f, uint32_t count,
+                                             const uint32_t (&x)[kValues]) {
   uint32_t greatest = 0, escapes = 0;
 #pragma unroll
   for (uint32_t i = 0; i < kValues; ++i) greatest = max(greatest, SplitExponent(f, x[i]));
@@ -125,8 +132,8 @@ __device__ void EncodeNarrow(EncodeShared& shared, const SplitFormat& f, const S
 }
 
 /// Fixed part of a whole chunk that is not stored.
-__device__ void EncodeWide(const SplitFormat& f, const SplitChunk& chunk, const uint32_t (&x)[kValues],
-                           uint8_t* fixed) {
+__device__ __forceinline__ void EncodeWide(const SplitFormat& f, const SplitChunk& chunk, const uint32_t (&x)[kValues],
+                                           uint8_t* fixed) {
 #pragma unroll
   for (uint32_t j = 0; j < kTimes; ++j) {
     uint32_t bytes[2] = {}, nibbles = 0, pairs = 0;
@@ -146,8 +153,8 @@ __device__ void EncodeWide(const SplitFormat& f, const SplitChunk& chunk, const 
 }
 
 /// Ascending: for each time, each thread behind those before it.
-__device__ void ListEscapes(const SplitFormat& f, const SplitChunk& chunk, const uint32_t (&x)[kValues], uint32_t count,
-                            uint8_t* tail) {
+__device__ __forceinline__ void ListEscapes(const SplitFormat& f, const SplitChunk& chunk, const uint32_t (&x)[kValues],
+                                            uint32_t count, uint8_t* tail) {
 #pragma unroll
   for (uint32_t j = 0; j < kTimes; ++j) {
     uint32_t mine = 0;
@@ -171,8 +178,10 @@ __device__ void ListEscapes(const SplitFormat& f, const SplitChunk& chunk, const
   }
 }
 
-__global__ void EncodeKernel(const __grid_constant__ FrameBatch batch, SplitFormat f, uint64_t elements,
-                             uint32_t chunks) {
+template <bool kHalf>
+__global__ void __launch_bounds__(kThreads, 6)
+    EncodeKernel(const __grid_constant__ FrameBatch batch, uint64_t elements, uint32_t chunks) {
+  constexpr SplitFormat f = Format<kHalf>();
   __shared__ EncodeShared of_warps[kWarps];
   EncodeShared& shared = of_warps[threadIdx.x / 32];
   const uint32_t index = blockIdx.x * kWarps + threadIdx.x / 32;
@@ -267,7 +276,8 @@ __global__ void CheckEntriesKernel(const __grid_constant__ FrameBatch batch, Spl
 }
 
 /// A whole chunk that is not stored.
-__device__ void DecodeWide(const SplitFormat& f, const SplitChunk& chunk, const uint8_t* fixed, uint8_t* out) {
+__device__ __forceinline__ void DecodeWide(const SplitFormat& f, const SplitChunk& chunk, const uint8_t* fixed,
+                                           uint8_t* out) {
   uint32_t bytes[kTimes][2], nibbles[kTimes], pairs[kTimes] = {};
 #pragma unroll
   for (uint32_t j = 0; j < kTimes; ++j) {  // all loads before the first use
@@ -292,8 +302,10 @@ __device__ void DecodeWide(const SplitFormat& f, const SplitChunk& chunk, const 
   }
 }
 
-__global__ void DecodeKernel(const __grid_constant__ FrameBatch batch, SplitFormat f, uint64_t elements,
-                             uint32_t chunks, JobState* state) {
+template <bool kHalf>
+__global__ void DecodeKernel(const __grid_constant__ FrameBatch batch, uint64_t elements, uint32_t chunks,
+                             JobState* state) {
+  constexpr SplitFormat f = Format<kHalf>();
   const uint32_t index = blockIdx.x * kWarps + threadIdx.x / 32;
   if (index >= chunks || __any_sync(kAllLanes, state->fault != 0)) return;  // a whole warp
   uint8_t* frame = batch.frame_at(blockIdx.y);
@@ -328,7 +340,8 @@ void LaunchSplitEncode(const FrameShape& shape, const FrameBatch& batch, JobStat
   const SplitFormat f = SplitFormatOf(shape.element);
   const uint32_t chunks = SplitChunks(shape.elements());
   const dim3 warps((chunks + kWarps - 1) / kWarps, batch.count), frames(1, batch.count);
-  EncodeKernel<<<warps, kThreads, 0, s>>>(batch, f, shape.elements(), chunks);
+  const auto encode = f.half ? EncodeKernel<true> : EncodeKernel<false>;
+  encode<<<warps, kThreads, 0, s>>>(batch, shape.elements(), chunks);
   TailOffsetsKernel<<<frames, kScanThreads, 0, s>>>(batch, f, shape.elements(), chunks, state);
   TailsKernel<<<warps, kThreads, 0, s>>>(batch, f, shape.elements(), chunks);
 }
@@ -339,7 +352,8 @@ void LaunchSplitDecode(const FrameShape& shape, const FrameBatch& batch, JobStat
   const uint32_t chunks = SplitChunks(shape.elements());
   const dim3 warps((chunks + kWarps - 1) / kWarps, batch.count), frames(1, batch.count);
   CheckEntriesKernel<<<frames, kScanThreads, 0, s>>>(batch, f, shape.elements(), chunks, state);
-  DecodeKernel<<<warps, kThreads, 0, s>>>(batch, f, shape.elements(), chunks, state);
+  const auto decode = f.half ? DecodeKernel<true> : DecodeKernel<false>;
+  decode<<<warps, kThreads, 0, s>>>(batch, shape.elements(), chunks, state);
 }
 
 }  // namespace kvasir::cuda

@@ -119,21 +119,27 @@ KVASIR_HD inline float IntValue(const IntSpec& spec, float code, float scale, fl
 /// True for an fp16 that no encoder writes as a parameter: infinite or NaN.
 KVASIR_HD inline bool IsBadParameter(uint16_t code) { return (code & 0x7C00) == 0x7C00; }
 
-/// One group: `count` elements of `type` at `in`, `stride` bytes apart, become codes `code_stride` bytes apart.
-KVASIR_HD inline IntParameters EncodeIntGroup(const IntSpec& spec, ElementType type, const uint8_t* in, uint64_t stride,
-                                              uint32_t count, uint8_t* codes, uint64_t code_stride) {
+/// One group: `count` values, load(i), become codes `code_stride` bytes apart.
+template <class Load>
+KVASIR_HD inline IntParameters EncodeIntValues(const IntSpec& spec, uint32_t count, const Load& load, uint8_t* codes,
+                                               uint64_t code_stride) {
   float least = kIntInputMax;
   float greatest = -kIntInputMax;
   for (uint32_t i = 0; i < count; ++i) {
-    const float x = IntInput(LoadElement(type, in + i * stride));
+    const float x = IntInput(load(i));
     least = x < least ? x : least;
     greatest = x > greatest ? x : greatest;
   }
   const IntParameters p = ChooseIntParameters(spec, least, greatest);
-  for (uint32_t i = 0; i < count; ++i) {
-    codes[i * code_stride] = IntCode(spec, p, IntInput(LoadElement(type, in + i * stride)));
-  }
+  for (uint32_t i = 0; i < count; ++i) codes[i * code_stride] = IntCode(spec, p, IntInput(load(i)));
   return p;
+}
+
+/// The same of elements of `type` at `in`, `stride` bytes apart.
+KVASIR_HD inline IntParameters EncodeIntGroup(const IntSpec& spec, ElementType type, const uint8_t* in, uint64_t stride,
+                                              uint32_t count, uint8_t* codes, uint64_t code_stride) {
+  return EncodeIntValues(
+      spec, count, [=](uint32_t i) { return LoadElement(type, in + i * stride); }, codes, code_stride);
 }
 
 /// Index of the parameters of (head, token, channel).
@@ -220,8 +226,8 @@ struct IntStage {
     const IntFrame f = LayOutIntFrame(args, frame.shape);
     if (!f.spec.by_channel && f.shape.dim % f.group == 0) {  // groups are rows
       RunRows<RowUse::kRead>(run, f.parameters, f.group, x, [=] KVASIR_HD(uint64_t index, const float* in) {
-        const IntParameters p = EncodeIntGroup(f.spec, ElementType::kFloat32, reinterpret_cast<const uint8_t*>(in),
-                                               sizeof(float), f.group, codes + index * f.group, 1);
+        const IntParameters p = EncodeIntValues(
+            f.spec, f.group, [=](uint32_t i) { return in[i]; }, codes + index * f.group, 1);
         StoreIntParameters(f, p, index, section);
       });
       return;
@@ -229,8 +235,8 @@ struct IntStage {
     run(f.parameters, [=] KVASIR_HD(uint64_t index) {
       const IntGroup g = IntGroupAt(f, index);
       const uint64_t at = (g.head * f.shape.tokens + g.token) * f.shape.dim + g.channel;
-      const IntParameters p = EncodeIntGroup(f.spec, ElementType::kFloat32, reinterpret_cast<const uint8_t*>(x + at),
-                                             uint64_t{g.stride} * sizeof(float), g.count, codes + at, g.stride);
+      const IntParameters p = EncodeIntValues(
+          f.spec, g.count, [=](uint32_t i) { return x[at + uint64_t{i} * g.stride]; }, codes + at, g.stride);
       StoreIntParameters(f, p, index, section);
     });
   }

@@ -30,6 +30,7 @@ struct Nvfp4Stage {
   KVASIR_HD static uint64_t SectionBytes(const Args&, const FrameShape& s) {
     return uint64_t{s.heads} * (4 + uint64_t{s.tokens} * Blocks(s.dim));
   }
+  KVASIR_HD static uint64_t SpareFloats(const Args&, const FrameShape& s) { return uint64_t{s.heads} * s.tokens; }
   KVASIR_HD static float Magnitude(uint32_t code) {
     return code < 4 ? 0.5f * static_cast<float>(code) : code == 4 ? 2.0f : code == 5 ? 3.0f : code == 6 ? 4.0f : 6.0f;
   }
@@ -50,11 +51,15 @@ struct Nvfp4Stage {
   static void Quantise(Run& run, const Args&, const ChainFrame& frame, const float* x, uint8_t* section,
                        uint8_t* codes) {
     const uint32_t dim = frame.shape.dim, tokens = frame.shape.tokens, blocks = Blocks(dim);
+    float* of_rows = frame.spare;
+    RunRows<RowUse::kRead>(run, frame.rows(), dim, x, [=] KVASIR_HD(uint64_t row, const float* in) {
+      float greatest = 0;
+      for (uint32_t c = 0; c < dim; ++c) greatest = fmaxf(greatest, fabsf(in[c]));
+      of_rows[row] = greatest;
+    });
     run(frame.shape.heads, [=] KVASIR_HD(uint64_t head) {
       float greatest = 0;
-      for (uint64_t i = 0; i < uint64_t{tokens} * dim; ++i) {
-        greatest = fmaxf(greatest, fabsf(x[head * tokens * dim + i]));
-      }
+      for (uint32_t t = 0; t < tokens; ++t) greatest = fmaxf(greatest, of_rows[head * tokens + t]);
       const uint32_t scale = BitsOfFloat(greatest / (448.0f * 6.0f));
       Store16(section + 4 * head, scale);
       Store16(section + 4 * head + 2, scale >> 16);

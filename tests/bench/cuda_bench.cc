@@ -59,10 +59,10 @@ class Frames {
     room_.rows = reinterpret_cast<float*>(DeviceBytes(3 * cuda::kChainElementsMax * sizeof(float)));
     room_.outcome = reinterpret_cast<ChainOutcome*>(DeviceBytes(sizeof(ChainOutcome)));
     state_ = reinterpret_cast<cuda::JobState*>(DeviceBytes(sizeof(cuda::JobState)));
-    inputs_.query_peak = reinterpret_cast<float*>(room_.offsets);  // any floats: 0 is a peak too
+    inputs_.query_peak = reinterpret_cast<float*>(DeviceBytes(kMiB));  // any floats: 0 is a peak too
     inputs_.query_norm = inputs_.attention_peak = inputs_.query_peak;
     inputs_.context_tokens = 4096;
-    Must(cudaMemset(room_.offsets, 0, kMiB), "cudaMemset");
+    Must(cudaMemset(const_cast<float*>(inputs_.query_peak), 0, kMiB), "cudaMemset");
     Must(cudaMemset(state_, 0, sizeof(cuda::JobState)), "cudaMemset");
     Must(cudaMemcpy(dense_, values_, bytes(), cudaMemcpyHostToDevice), "cudaMemcpy");
   }
