@@ -289,22 +289,23 @@ class Bench {
   }
 
   bool EveryMethod() {
+    Frames frames(FrameShape{8, 2048, 128}, cuda::kWindowFrames);
     bool ok = true;
     for (const Method& method : Methods()) {
       const auto codec = Parsed(std::string(method.spec));
       for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
         const DeviceCoder::Kind kind = codec->coder(tensor).device_coder().kind;
         if (kind == DeviceCoder::Kind::kNone || kind == DeviceCoder::Kind::kRaw) continue;
-        ok &= Large().Use(codec, tensor);
+        ok &= frames.Use(codec, tensor);
         const std::string name = std::string(method.name) + (tensor == KvTensor::kKey ? " K" : " V");
-        const GpuWork encode = Large().Encode(), decode = Large().Decode();
-        Report({"method", name + " encode", 0, 0, Large().bytes(), ""}, encode.bytes,
-               pairs_.Measure(Large().Copy(), encode));
-        Report({"method", name + " decode", 0, 0, Large().bytes(), ""}, decode.bytes,
-               pairs_.Measure(Large().Copy(), decode));
+        const GpuWork encode = frames.Encode(), decode = frames.Decode();
+        Report({"method", name + " encode", 0, 0, frames.bytes(), ""}, encode.bytes,
+               pairs_.Measure(frames.Copy(), encode));
+        Report({"method", name + " decode", 0, 0, frames.bytes(), ""}, decode.bytes,
+               pairs_.Measure(frames.Copy(), decode));
       }
     }
-    return ok && Large().Clean();
+    return ok && frames.Clean();
   }
 
   /// Pages of 64 KiB, scattered in pinned memory, by one launch.

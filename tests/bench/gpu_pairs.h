@@ -36,7 +36,7 @@ class GpuPairs {
   explicit GpuPairs(int rounds);
   ~GpuPairs();
   cudaStream_t stream() const { return stream_; }
-  /// Runs both once to warm up, then alternates them.
+  /// Runs both once to warm up, then alternates them; three times only where ours is very slow.
   GpuRatios Measure(const GpuWork& reference, const GpuWork& ours);
 
  private:

@@ -28,6 +28,7 @@ const char* const kMoreSpecs[] = {
     "fp8(e5m2,row)",
     "out(0.1,tok)|int(2,tok,16)|lr(4,2)",
     "hier(4+4,tok,64)|planes",
+    "int(4,chan,32)|ac(8)",
 };
 
 /// All that runs on the device, and how many of them are methods.
@@ -51,7 +52,8 @@ std::vector<std::string> Specs(uint32_t& methods) {
 TEST(CudaMethods, AreMostOfThoseThatKeepAllTokens) {
   uint32_t methods = 0, all_kept = 0;
   Specs(methods);
-  for (const Method& method : Methods()) all_kept += MustParse(std::string(method.spec))->selection() == nullptr ? 1 : 0;
+  for (const Method& method : Methods())
+    all_kept += MustParse(std::string(method.spec))->selection() == nullptr ? 1 : 0;
   EXPECT_GE(methods, 12u);
   EXPECT_LE(methods, all_kept);
 }
@@ -121,7 +123,10 @@ TEST(CudaMethods, SameBitsAsTheCpu) {
         const JobStatus status = RunJob(**cuda, pack);
         ASSERT_TRUE(status.ok) << status.error.message;
         EXPECT_EQ(packed.result.directory, packed_cpu.result.directory);
-        EXPECT_TRUE(packed.area == packed_cpu.area);
+        // Behind the last frame P:ac leaves what it has moved.
+        const auto end = static_cast<ptrdiff_t>(packed_cpu.result.area_bytes);
+        EXPECT_EQ(packed.result.area_bytes, packed_cpu.result.area_bytes);
+        EXPECT_TRUE(std::equal(packed_cpu.area.begin(), packed_cpu.area.begin() + end, packed.area.begin()));
         ASSERT_TRUE(RunJob(*cpu, MakeUnpack(codec, to_cpu, part, packed_cpu)).ok);
         // The bytes of the CPU on the device: a fault of its encoder must not hide one of its decoder.
         std::copy(packed_cpu.area.begin(), packed_cpu.area.end(), packed.area.begin());
