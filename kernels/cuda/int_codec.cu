@@ -142,10 +142,8 @@ __global__ void WideTokenKernel(const __grid_constant__ FrameBatch batch, IntFra
   for (uint32_t v = 0; v < kVectors; ++v) words[v] = in[v];
   float x[kValues];
   float least = kIntInputMax, greatest = -kIntInputMax;
+  for (uint32_t v = 0; v < kVectors; ++v) InputValues<kHalf>(words[v], x + v * kWide);
   for (uint32_t i = 0; i < kValues; ++i) {
-    const uint4 w = words[i / kWide];
-    const uint32_t k = i % kWide, pair = k < 2 ? w.x : k < 4 ? w.y : k < 6 ? w.z : w.w;
-    x[i] = InputValue<kHalf>((pair >> (16 * (k % 2))) & 0xFFFF);
     least = fminf(least, x[i]);
     greatest = fmaxf(greatest, x[i]);
   }

@@ -84,6 +84,30 @@ inline __device__ float InputValue(uint32_t bits) {
   return x == x ? bounded : 0.0f;
 }
 
+/// Of two 16-bit elements: the greater of `largest` and their magnitudes, each in its half.
+inline __device__ uint32_t LargerPair(uint32_t largest, uint32_t pair) { return __vmaxu2(largest, pair & 0x7FFF7FFFu); }
+
+/// No element of a LargerPair is NaN or beyond +-65504: IntInput changes none. 0x477F is 65280 in bfloat16, 0x7BFF
+/// 65504.
+template <bool kHalf>
+__device__ bool Plain(uint32_t largest) {
+  constexpr uint32_t kLast = kHalf ? 0x7BFF : 0x477F;
+  return (largest & 0xFFFF) <= kLast && (largest >> 16) <= kLast;
+}
+
+/// The eight elements of `words` as IntInput.
+template <bool kHalf>
+__device__ void InputValues(const uint4& words, float* x) {
+  const uint32_t pairs[] = {words.x, words.y, words.z, words.w};
+  if (Plain<kHalf>(LargerPair(LargerPair(LargerPair(LargerPair(0, words.x), words.y), words.z), words.w))) {
+#pragma unroll
+    for (uint32_t k = 0; k < kWide; ++k) x[k] = LoadValue<kHalf>((pairs[k / 2] >> (16 * (k % 2))) & 0xFFFF);
+  } else {
+#pragma unroll
+    for (uint32_t k = 0; k < kWide; ++k) x[k] = InputValue<kHalf>((pairs[k / 2] >> (16 * (k % 2))) & 0xFFFF);
+  }
+}
+
 /// Eight codes of a packed row from channel `c` on, a byte each.
 template <uint32_t kBits>
 inline __device__ void LoadCodes(const uint8_t* row, uint32_t dim, uint32_t c, uint32_t (&codes)[kWide]) {

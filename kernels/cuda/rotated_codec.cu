@@ -30,11 +30,13 @@ __device__ void Transform(const Rotation& rotation, float (&x)[kWide]) {
       x[i + distance] = a - b;
     }
   }
-  for (uint32_t distance = 1; distance < rotation.lanes; distance *= 2) {
-    const bool upper = (threadIdx.x & distance) != 0;
+#pragma unroll
+  for (uint32_t distance = 1; distance < 32; distance *= 2) {
+    if (distance >= rotation.lanes) break;
+    const uint32_t upper = (threadIdx.x & distance) != 0 ? 0x80000000u : 0;  // there a - b, here a + b
     for (uint32_t i = 0; i < kWide; ++i) {
       const float other = __shfl_xor_sync(kAllLanes, x[i], distance);
-      x[i] = upper ? other - x[i] : x[i] + other;
+      x[i] = other + FloatOfBits(BitsOfFloat(x[i]) ^ upper);
     }
   }
   for (uint32_t i = 0; i < kWide; ++i) x[i] *= rotation.root;
@@ -42,7 +44,7 @@ __device__ void Transform(const Rotation& rotation, float (&x)[kWide]) {
 
 __device__ void TurnSigns(const Rotation& rotation, uint32_t c, float (&x)[kWide]) {
   const uint32_t bits = rotation.signs[c / 32] >> (c % 32);
-  for (uint32_t i = 0; i < kWide; ++i) x[i] = FloatOfBits(BitsOfFloat(x[i]) ^ ((bits >> i) & 1) << 31);
+  for (uint32_t i = 0; i < kWide; ++i) x[i] = FloatOfBits(BitsOfFloat(x[i]) ^ (bits << (31 - i) & 0x80000000u));
 }
 
 template <uint32_t kBits, bool kHalf>
@@ -54,10 +56,7 @@ __global__ void EncodeKernel(const __grid_constant__ FrameBatch batch, IntFrame 
   uint32_t part;
   const uint32_t row = by.row_parts.Of(item, part), c = part * kWide;
   float x[kWide];
-  for (uint32_t i = 0; i < kWide; ++i) {
-    const uint32_t pair = i < 2 ? w.x : i < 4 ? w.y : i < 6 ? w.z : w.w;
-    x[i] = InputValue<kHalf>((pair >> (16 * (i % 2))) & 0xFFFF);  // ChainInput: the same bounds
-  }
+  InputValues<kHalf>(w, x);  // ChainInput: the same bounds
   TurnSigns(rotation, c, x);
   Transform(rotation, x);
   float least = kIntInputMax, greatest = -kIntInputMax;
