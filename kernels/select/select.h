@@ -38,6 +38,10 @@ struct SelectInputs {
   std::span<const float> hidden_cosine;  ///< [layers]: cosine of the hidden state before and after attention
   std::span<const float> head_scores;    ///< [layers][heads]: retrieval scores of a probe (HeadKV, DuoAttention, Razor)
   std::span<const TokenSpan> spans;      ///< ascending, not overlapping
+  // For stages that encode (FrameInputs): every frame gets its share.
+  std::span<const float> query_peak;      ///< [layers][heads][key_dim]: greatest |q| of each channel over all queries
+  std::span<const float> query_norm;      ///< [layers][heads]: greatest norm of a query
+  std::span<const float> attention_peak;  ///< [layers][heads][tokens]: greatest attention a recent query paid
 };
 
 /// The chain's keys and values, head by head.
