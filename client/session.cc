@@ -18,6 +18,7 @@
 #include "client/matcher.h"
 #include "client/push.h"
 #include "client/router.h"
+#include "client/selected.h"
 #include "transport/check.h"
 
 namespace kvasir {
@@ -72,6 +73,7 @@ class SessionImpl : public Session {
         router_(desk_),
         matches_(desk_, router_),
         pushes_(desk_, router_),
+        selected_(desk_, pushes_),
         fetches_(desk_, router_) {}
   ~SessionImpl() override;
   absl::Status Connect();
@@ -85,6 +87,9 @@ class SessionImpl : public Session {
 
   void Match(const PrefixChain& chain, std::function<void(MatchResult)> done) override;
   void Push(PushRequest request, std::function<void(PushResult)> done) override;
+  void PushSelected(PushSelectedRequest request, std::function<void(PushResult)> done) override;
+  absl::StatusOr<std::string> SelectedView(const PrefixChain& chain, std::string_view spec,
+                                           std::string_view about) const override;
   FetchId Fetch(FetchRequest request, std::function<void(FetchResult)> done) override;
   absl::StatusOr<uint32_t> WaitLayer(FetchId fetch, uint32_t layer, Stream stream) override;
   absl::StatusOr<uint32_t> WaitFound(FetchId fetch) override;
@@ -111,6 +116,7 @@ class SessionImpl : public Session {
   Router router_;
   Matcher matches_;
   PushEngine pushes_;
+  SelectedPushes selected_;
   FetchEngine fetches_;
 };
 
@@ -142,6 +148,7 @@ SessionImpl::~SessionImpl() {
   Handover<bool> drained;
   thread_->loop().Post([this, &drained] {
     matches_.Abort();
+    selected_.Abort();
     pushes_.Abort();
     fetches_.Abort();
     bench_.OnIdle([&drained] { drained.Give(true); });
@@ -193,6 +200,21 @@ void SessionImpl::Push(PushRequest request, std::function<void(PushResult)> done
     refused.status = status;
     order.done(std::move(refused));
   });
+}
+
+void SessionImpl::PushSelected(PushSelectedRequest request, std::function<void(PushResult)> done) {
+  auto after = bench_.Mark(request.stream);
+  thread_->loop().Post([this, request = std::move(request), after = std::move(after), done = std::move(done)]() mutable {
+    selected_.Start(std::move(request), std::move(after), std::move(done));
+  });
+}
+
+absl::StatusOr<std::string> SessionImpl::SelectedView(const PrefixChain& chain, std::string_view spec,
+                                                      std::string_view about) const {
+  if (chain.size() == 0) return absl::InvalidArgumentError("selected view: the chain is empty");
+  auto accept = CanonicalAccept({std::string(spec)});
+  if (!accept.ok()) return accept.status();
+  return absl::StrCat(accept->front(), "#", SelectionContextOf(options_.domain, chain, about));
 }
 
 FetchId SessionImpl::Fetch(FetchRequest request, std::function<void(FetchResult)> done) {

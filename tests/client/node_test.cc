@@ -3,6 +3,7 @@
 // through the loss of a node. Method: real nodes in this process, called directly.
 #include "store/node.h"
 #include "tests/client/cluster.h"
+#include "tests/client/extents.h"
 
 namespace kvasir::testing {
 namespace {
@@ -104,6 +105,47 @@ TEST_P(RealNodes, TwoReplicasOutliveOneNode) {
   session = Open(2);
   const FetchResult result = FetchAll(*session, chain, read);
   EXPECT_EQ(result.blocks, kBlocks) << result.status;
+  EXPECT_EQ(read.Difference(0, kBlocks), "");
+}
+
+/// Chosen twice, about two things, and there in full.
+TEST_P(RealNodes, ChoicesLieBesideTheFullBlocks) {
+  Start(3);
+  auto session = Open(2);
+  constexpr uint32_t kBlocks = 12, kTokens = kBlocks * 32;
+  const PrefixChain chain = session->Chain(Tokens(kBlocks));
+  Pages written(SmallNamespace(), {.tokens = kTokens});
+  written.FillWithTruth();
+  PushAll(*session, chain, written);
+  const std::string spec = "B:uni(0.25)|E:ext|R:win(8)|raw";
+  std::vector<float> scores(SmallNamespace().layout.layers * 4 * kTokens);
+  for (const std::string about : {"first", "second"}) {
+    for (size_t i = 0; i < scores.size(); ++i) scores[i] = static_cast<float>((i % kTokens) % (about == "first" ? 5 : 7));
+    SelectInputs inputs;
+    inputs.external_scores = scores;
+    const PushResult pushed = PushSelectedAndWait(*session, {&chain, &written.cache(), written.table(), nullptr, spec, about, &inputs});
+    ASSERT_TRUE(pushed.status.ok()) << pushed.status;
+    EXPECT_EQ(pushed.replicas, 2u);
+    EXPECT_EQ(pushed.existed, 0u);
+    Extents rows(SmallNamespace().layout, 0, 4, 4 * kTokens);
+    FetchRequest fetch;
+    fetch.chain = &chain;
+    fetch.extents = &rows.get();
+    fetch.accept = {*session->SelectedView(chain, spec, about)};
+    const FetchResult fetched = FetchAndWait(*session, fetch);
+    ASSERT_EQ(fetched.blocks, kBlocks) << fetched.status;
+    const ChainSelection chosen = ChooseHere(spec, written.cache(), written.table(), kTokens, inputs);
+    std::vector<uint32_t> positions;
+    for (uint32_t token = 0; token < kTokens; ++token) {
+      if (chosen.selection.classes[token] != RowClass::kDropped) positions.push_back(token);
+    }
+    ASSERT_EQ(positions.size(), kTokens / 4);
+    EXPECT_TRUE(std::equal(positions.begin(), positions.end(), rows.layer(0).positions.begin()));
+    fetch.accept = {spec, "any"};
+    EXPECT_EQ(FetchAndWait(*session, fetch).views, std::vector<std::string>(kBlocks, "P:raw"));
+  }
+  Pages read(SmallNamespace(), {.tokens = kTokens});
+  EXPECT_EQ(FetchAll(*session, chain, read).blocks, kBlocks);
   EXPECT_EQ(read.Difference(0, kBlocks), "");
 }
 
