@@ -28,6 +28,7 @@
 #include "client/finder.h"
 #include "client/layer_gate.h"
 #include "client/router.h"
+#include "kernels/row_jobs.h"
 #include "store/api/part.h"
 
 namespace kvasir::client {

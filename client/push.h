@@ -17,6 +17,7 @@
 #include "client/desk.h"
 #include "client/outbox.h"
 #include "client/router.h"
+#include "kernels/row_jobs.h"
 #include "store/api/part.h"
 
 namespace kvasir::client {

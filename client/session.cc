@@ -14,6 +14,7 @@
 #include "client/desk.h"
 #include "client/dial.h"
 #include "client/fetch.h"
+#include "client/inputs_keeper.h"
 #include "client/layer_gate.h"
 #include "client/matcher.h"
 #include "client/push.h"
@@ -74,6 +75,7 @@ class SessionImpl : public Session {
         matches_(desk_, router_),
         pushes_(desk_, router_),
         selected_(desk_, pushes_),
+        keeper_(desk_, router_),
         fetches_(desk_, router_) {}
   ~SessionImpl() override;
   absl::Status Connect();
@@ -88,6 +90,10 @@ class SessionImpl : public Session {
   void Match(const PrefixChain& chain, std::function<void(MatchResult)> done) override;
   void Push(PushRequest request, std::function<void(PushResult)> done) override;
   void PushSelected(PushSelectedRequest request, std::function<void(PushResult)> done) override;
+  void KeepInputs(const PrefixChain& chain, std::string_view about, const SelectInputs& inputs,
+                  std::function<void(absl::Status)> done) override;
+  void LoadInputs(const PrefixChain& chain, std::string_view about,
+                  std::function<void(absl::StatusOr<std::shared_ptr<const KeptInputs>>)> done) override;
   absl::StatusOr<std::string> SelectedView(const PrefixChain& chain, std::string_view spec,
                                            std::string_view about) const override;
   FetchId Fetch(FetchRequest request, std::function<void(FetchResult)> done) override;
@@ -117,6 +123,7 @@ class SessionImpl : public Session {
   Matcher matches_;
   PushEngine pushes_;
   SelectedPushes selected_;
+  InputsKeeper keeper_;
   FetchEngine fetches_;
 };
 
@@ -148,6 +155,7 @@ SessionImpl::~SessionImpl() {
   Handover<bool> drained;
   thread_->loop().Post([this, &drained] {
     matches_.Abort();
+    keeper_.Abort();
     selected_.Abort();
     pushes_.Abort();
     fetches_.Abort();
@@ -206,6 +214,32 @@ void SessionImpl::PushSelected(PushSelectedRequest request, std::function<void(P
   auto after = bench_.Mark(request.stream);
   thread_->loop().Post([this, request = std::move(request), after = std::move(after), done = std::move(done)]() mutable {
     selected_.Start(std::move(request), std::move(after), std::move(done));
+  });
+}
+
+void SessionImpl::KeepInputs(const PrefixChain& chain, std::string_view about, const SelectInputs& inputs,
+                             std::function<void(absl::Status)> done) {
+  std::string bytes = KeptInputs::Encode(inputs);
+  absl::Status status;
+  if (chain.size() == 0) status = absl::InvalidArgumentError("inputs: the chain is empty");
+  if (bytes.size() > kKeptInputsBytesMax) {
+    status = absl::InvalidArgumentError(absl::StrCat("inputs: ", bytes.size(), " bytes, kKeptInputsBytesMax is ", kKeptInputsBytesMax));
+  }
+  std::string context = status.ok() ? SelectionContextOf(options_.domain, chain, about) : "";
+  thread_->loop().Post([this, run = status.ok() ? chain[0] : BlockKey{}, context = std::move(context), bytes = std::move(bytes),
+                        status, done = std::move(done)]() mutable {
+    if (!status.ok()) return done(status);
+    keeper_.Keep(run, std::move(context), std::move(bytes), std::move(done));
+  });
+}
+
+void SessionImpl::LoadInputs(const PrefixChain& chain, std::string_view about,
+                             std::function<void(absl::StatusOr<std::shared_ptr<const KeptInputs>>)> done) {
+  const bool empty = chain.size() == 0;
+  std::string context = empty ? "" : SelectionContextOf(options_.domain, chain, about);
+  thread_->loop().Post([this, run = empty ? BlockKey{} : chain[0], context = std::move(context), done = std::move(done)]() mutable {
+    if (context.empty()) return done(absl::InvalidArgumentError("inputs: the chain is empty"));
+    keeper_.Load(run, std::move(context), std::move(done));
   });
 }
 

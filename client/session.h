@@ -21,8 +21,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "client/kept_inputs.h"
 #include "kernels/device.h"
+#include "kernels/head_extents.h"
 #include "kernels/paged_cache.h"
+#include "kernels/select_inputs.h"
 #include "store/api/namespace.h"
 #include "store/api/placement.h"
 #include "store/api/prefix_chain.h"
@@ -159,6 +162,14 @@ class Session {
   /// The same, before anything is encoded. Sums up all blocks: the first failure, the fewest replicas. push_deadline begins when
   /// the choice is made.
   virtual void PushSelected(PushSelectedRequest request, std::function<void(PushResult)> done) = 0;
+  /// Keeps what was brought for a chain beside its blocks, so that another budget needs no model later. Copied before it returns;
+  /// kept on options.replicas nodes, until the store is emptied. First come, first kept: AlreadyExists when others are there
+  /// under this chain and `about`; InvalidArgument above kKeptInputsBytesMax.
+  virtual void KeepInputs(const PrefixChain& chain, std::string_view about, const SelectInputs& inputs,
+                          std::function<void(absl::Status)> done) = 0;
+  /// Brings them back, bit for bit. NotFound when none are kept; DataLoss when what came is not what was kept.
+  virtual void LoadInputs(const PrefixChain& chain, std::string_view about,
+                          std::function<void(absl::StatusOr<std::shared_ptr<const KeptInputs>>)> done) = 0;
   /// What a Fetch accepts to get what PushSelected pushed of this very chain. InvalidArgument: no such spec, or an empty chain.
   virtual absl::StatusOr<std::string> SelectedView(const PrefixChain& chain, std::string_view spec,
                                                    std::string_view about) const = 0;

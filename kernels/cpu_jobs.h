@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/device.h"
+#include "kernels/row_jobs.h"
 
 namespace kvasir {
 

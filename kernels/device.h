@@ -21,11 +21,15 @@
 #include "kernels/frame_directory.h"
 #include "kernels/paged_cache.h"
 #include "kernels/result.h"
-#include "kernels/row_jobs.h"
 
 namespace kvasir {
 
 using Stream = void*;
+
+// kernels/row_jobs.h
+struct SelectJob;
+struct UnpackRowsJob;
+struct PlaceRowsJob;
 
 /// How a job ended.
 struct JobStatus {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/device.h"
+#include "kernels/row_jobs.h"
 
 namespace kvasir {
 

@@ -246,11 +246,12 @@ void FakeStore::Object(ObjectRequest request, Duration, Answer<ObjectReply> answ
   thread_.loop().Post([this, request = std::move(request), answer = std::move(answer)]() mutable {
     if (absl::Status status = Check(request.session); !status.ok()) return answer(status);
     if (silent_) return swallowed_.push_back([a = std::move(answer)] {});
-    ObjectReply& object = objects_[request.name];
     if (!request.put) {
-      if (object.version == 0) return answer(absl::NotFoundError(absl::StrCat("object '", request.name, "'")));
-      return answer(object);
+      const auto found = objects_.find(request.name);
+      if (found == objects_.end()) return answer(absl::NotFoundError(absl::StrCat("object '", request.name, "'")));
+      return answer(found->second);
     }
+    ObjectReply& object = objects_[request.name];
     if (request.version != object.version) return answer(absl::AbortedError("another version"));
     object = {object.version + 1, std::move(request.value)};
     answer(ObjectReply{object.version, ""});

@@ -149,6 +149,24 @@ TEST_P(RealNodes, ChoicesLieBesideTheFullBlocks) {
   EXPECT_EQ(read.Difference(0, kBlocks), "");
 }
 
+TEST_P(RealNodes, InputsAreKeptAsObjects) {
+  Start(2);
+  auto session = Open(2);
+  const PrefixChain chain = session->Chain(Tokens(4));
+  const std::vector<float> scores((3u << 20) / 4 + 5, 0.25f);  // three pieces and a bit
+  SelectInputs inputs;
+  inputs.external_scores = scores;
+  std::promise<absl::Status> kept;
+  session->KeepInputs(chain, "", inputs, [&](absl::Status status) { kept.set_value(std::move(status)); });
+  const absl::Status status = kept.get_future().get();
+  EXPECT_TRUE(status.ok()) << status;
+  std::promise<absl::StatusOr<std::shared_ptr<const KeptInputs>>> loaded;
+  session->LoadInputs(chain, "", [&](const auto& got) { loaded.set_value(got); });
+  const auto got = loaded.get_future().get();
+  ASSERT_TRUE(got.ok()) << got.status();
+  EXPECT_EQ(KeptInputs::Encode((*got)->inputs()), KeptInputs::Encode(inputs));
+}
+
 INSTANTIATE_TEST_SUITE_P(Transports, RealNodes, ::testing::Values("loopback", "tcp", "shm"));
 
 }  // namespace
