@@ -107,7 +107,8 @@ struct PushResult {
 
 /// Pushes every block of a chain in a view that chooses tokens (snapkv, ada-kv, ...), after prefill: the choice is made once,
 /// over all of them, and each block stores its share; R:win counts from the end of the chain. What was pushed of the blocks
-/// before stays: another view of the same keys. All named here stays valid and the pages unchanged until the callback.
+/// before stays: another view of the same keys. First come, first kept: parts that another choice under the same chain, spec and
+/// `about` has sealed stay (PushResult::existed). All named here stays valid and the pages unchanged until the callback.
 struct PushSelectedRequest {
   const PrefixChain* chain = nullptr;
   const PagedCache* cache = nullptr;  ///< all layers and heads of the model, in host memory: budgets are shared by all heads

@@ -312,6 +312,27 @@ TEST(SelectedTest, TooLittleRoomSaysHowMuchIsNeeded) {
   EXPECT_EQ(fetched.status.message(), "head extents: layer 0 has 128 rows, rows_max is 127");
 }
 
+TEST(SelectedTest, ABlockThatIsNotTakenIsNamedAndTheFirstChoiceStays) {
+  Cluster cluster(1);
+  Prefilled prefilled(cluster);
+  cluster.node(0).RefuseOffers(absl::ResourceExhaustedError("full"));
+  const PushResult refused = prefilled.PushView(kSnap);
+  EXPECT_EQ(refused.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(refused.status.message(), "block 0: full");
+  EXPECT_EQ(refused.replicas, 0u);
+  cluster.node(0).RefuseOffers(absl::OkStatus());
+  ASSERT_TRUE(prefilled.PushView(kSnap).status.ok());
+  const ChainSelection first = prefilled.Chosen(kSnap);
+  std::vector<float> other_queries(prefilled.brought.queries.rbegin(), prefilled.brought.queries.rend());
+  prefilled.inputs.window_queries = other_queries;
+  const PushResult again = prefilled.PushView(kSnap);
+  EXPECT_TRUE(again.status.ok()) << again.status;
+  EXPECT_EQ(again.existed, 4u * 2 * 4);
+  Extents rows(SmallNamespace().layout, 0, 4, 4 * kTokens);
+  ASSERT_EQ(prefilled.FetchInto(rows, kSnap).blocks, 4u);
+  EXPECT_EQ(Difference(rows, first, 4), "");
+}
+
 TEST(SelectedTest, RequestsThatCannotBeAreNamed) {
   Cluster cluster(1);
   Prefilled prefilled(cluster);
