@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SelectInputs: what an engine knows of a chain beside K and V. Data only: it borrows all memory.
+// SelectInputs: what an engine knows of a chain beside K and V. Data only: it borrows all memory. RoPE parameters are in the
+// Namespace; queries come rotated. No stage of this build asks for token ids.
 #pragma once
 
 #include <cstdint>
