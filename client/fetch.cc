@@ -226,16 +226,16 @@ void Fetch::BlockQuiet(uint32_t index) {
   if (block.under_way > 0 || block.failed == Miss::kNone || !block.granted) return;
   block.granted = false;
   if (finished_ || beyond(index)) return;
-  if (std::exchange(block.retried, true) || !finder_->MoreOwners(index)) return Cut(index, block.why);
+  if (std::exchange(block.retried, true) || !finder_->MoreOwners(index)) return Cut(index, std::move(block.why));
   desk_.Count(Counter::kFailovers);
   finder_->Ask({index});
 }
 
 /// The gap moves forward: nothing from `block` on is brought any more.
-void Fetch::Cut(uint32_t index, const absl::Status& why) {
+void Fetch::Cut(uint32_t index, absl::Status why) {
   if (finished_ || placing_ || beyond(index)) return;
   found_ = index - order_.request.first_block;
-  gap_why_ = why;
+  gap_why_ = std::move(why);
   std::erase_if(ready_, [index](const Turn& turn) { return turn.block >= index; });
   if (planned_) order_.gate->Found(found_);
   if (planned_) MaybeFinish();
@@ -270,7 +270,7 @@ void Fetch::Finish() {
   FetchResult result;
   result.blocks = found_;
   result.tokens = found_ * ns.block_tokens;
-  result.status = found_ == order_.request.blocks ? absl::OkStatus() : gap_why_;
+  result.status = found_ == order_.request.blocks ? absl::OkStatus() : std::move(gap_why_);
   result.moved_bytes = moved_bytes_;
   result.raw_bytes = ns.layout.LayerBytes(order_.slice.heads, ns.block_tokens) * order_.slice.layers * found_;
   for (uint32_t i = 0; i < found_; ++i) result.views.push_back(blocks_[i].held.view->view.spec);

@@ -107,11 +107,11 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   // Into head extents (fetch_rows.cc).
   void UnpackRows(const Turn& turn);
   void PlaceRows();
-  void RowsPlaced(const absl::Status& status);
+  void RowsPlaced(absl::Status status);
   // Ending.
   void FailBlock(uint32_t block, Miss cause, const absl::Status& why);
   void BlockQuiet(uint32_t block);
-  void Cut(uint32_t block, const absl::Status& why);
+  void Cut(uint32_t block, absl::Status why);
   void MaybeFinish();
   void Finish();
   BlockState& At(uint32_t block) { return blocks_[block - order_.request.first_block]; }

@@ -25,15 +25,15 @@ void Fetch::PlaceRows() {
   }
   ++jobs_;
   desk_.bench.Submit(std::move(job), order_.request.stream, order_.after,
-                     [self = shared_from_this()](const absl::Status& status) {
+                     [self = shared_from_this()](absl::Status status) {
                        --self->jobs_;
-                       self->RowsPlaced(status);
+                       self->RowsPlaced(std::move(status));
                      });
 }
 
-void Fetch::RowsPlaced(const absl::Status& status) {
+void Fetch::RowsPlaced(absl::Status status) {
   if (!status.ok()) {
-    gap_why_ = status;
+    gap_why_ = std::move(status);
     found_ = 0;
   }
   for (uint32_t block = 0; block < found_; ++block) {

@@ -27,8 +27,8 @@ struct SelectedPushes::Chain {
   uint32_t left = 0;  // blocks not pushed yet
   PushResult result;
 
-  void Refuse(const absl::Status& why) {
-    result.status = why;
+  void Refuse(absl::Status why) {
+    result.status = std::move(why);
     done(std::move(result));
   }
   void Pushed(uint32_t block, const PushResult& pushed) {
@@ -76,7 +76,7 @@ void SelectedPushes::Start(PushSelectedRequest request, std::shared_ptr<DeviceEv
   chain->done = std::move(done);
   if (absl::Status status = Check(*chain); !status.ok()) {
     desk_.Count(Counter::kPushFailures);
-    return chain->Refuse(status);
+    return chain->Refuse(std::move(status));
   }
   SelectJob job;
   job.codec = chain->order.view->codec;
@@ -86,14 +86,14 @@ void SelectedPushes::Start(PushSelectedRequest request, std::shared_ptr<DeviceEv
   job.inputs = chain->order.request.inputs;
   job.result = chain->selection.get();
   desk_.bench.Submit(std::move(job), chain->request.stream, chain->order.after,
-                     [this, chain](const absl::Status& status) { Chosen(chain, status); });
+                     [this, chain](absl::Status status) { Chosen(chain, std::move(status)); });
 }
 
-void SelectedPushes::Chosen(const std::shared_ptr<Chain>& chain, const absl::Status& status) {
+void SelectedPushes::Chosen(const std::shared_ptr<Chain>& chain, absl::Status status) {
   if (closed_) return chain->Refuse(absl::AbortedError("the session was closed"));
   if (!status.ok()) {
     desk_.Count(Counter::kPushFailures);
-    return chain->Refuse(status);
+    return chain->Refuse(std::move(status));
   }
   chain->left = static_cast<uint32_t>(chain->request.chain->size());
   chain->result.replicas = kReplicasMax;

@@ -33,7 +33,7 @@ class SelectedPushes {
  private:
   struct Chain;
   absl::Status Check(Chain& chain) const;
-  void Chosen(const std::shared_ptr<Chain>& chain, const absl::Status& status);
+  void Chosen(const std::shared_ptr<Chain>& chain, absl::Status status);
   Desk& desk_;
   PushEngine& engine_;
   bool closed_ = false;

@@ -201,11 +201,11 @@ void SessionImpl::Push(PushRequest request, std::function<void(PushResult)> done
   order.done = std::move(done);
   thread_->loop().Post([this, order = std::move(order)]() mutable {
     order.deadline = desk_.loop.Now() + options_.push_deadline;
-    const absl::Status status = CheckPush(order, desk_);
+    absl::Status status = CheckPush(order, desk_);
     if (status.ok()) return pushes_.Start(std::move(order));
     counters_.Add(Counter::kPushFailures);
     PushResult refused;
-    refused.status = status;
+    refused.status = std::move(status);
     order.done(std::move(refused));
   });
 }
@@ -264,12 +264,12 @@ FetchId SessionImpl::Fetch(FetchRequest request, std::function<void(FetchResult)
 }
 
 void SessionImpl::StartFetch(FetchOrder order) {
-  const absl::StatusOr<Slice> slice = SliceOfFetch(order.request, options_.ns);
+  absl::StatusOr<Slice> slice = SliceOfFetch(order.request, options_.ns);
   absl::StatusOr<std::vector<std::string>> accept =
       CanonicalAccept(order.request.accept.empty() ? options_.accept : order.request.accept);
   if (!slice.ok() || !accept.ok()) {
     FetchResult refused;
-    refused.status = slice.ok() ? accept.status() : slice.status();
+    refused.status = slice.ok() ? std::move(accept).status() : std::move(slice).status();
     order.gate->Finish(0);
     return order.done(std::move(refused));
   }

@@ -107,7 +107,7 @@ void FakeStore::PullPart(const std::shared_ptr<OfferUnderWay>& offer, size_t ind
     offer->reply.parts[index] = std::move(status);
     if (--offer->left == 0) offer->answer(std::move(offer->reply));
   };
-  if (!refuse_.ok()) return settle(refuse_);
+  if (!refuse_.ok()) return settle(absl::Status(refuse_.code(), refuse_.message()));  // no rep is shared between threads
   if (blocks_[key].parts.contains(id)) return settle(absl::AlreadyExistsError("sealed by another"));
   auto connection = connections_.find(offer->request.session);
   if (connection == connections_.end()) return settle(absl::UnavailableError("no data connection"));
