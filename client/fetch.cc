@@ -9,36 +9,72 @@
 
 namespace kvasir::client {
 
-absl::StatusOr<Slice> SliceOfFetch(FetchRequest& request, const Namespace& ns) {
-  if (request.chain == nullptr) return absl::InvalidArgumentError("fetch: chain is null");
-  if (request.cache == nullptr) return absl::InvalidArgumentError("fetch: cache is null");
+namespace {
+
+/// Where a fetch goes, whatever it is: what is there of the model.
+Slice SliceOf(const PagedCache& cache) {
+  return {cache.first_layer, static_cast<uint32_t>(cache.layers.size()), cache.first_head, cache.heads};
+}
+
+absl::StatusOr<Slice> SliceOf(const HeadExtents& extents) {
+  if (extents.memory != MemoryKind::kHost) return absl::UnimplementedError("fetch: head extents must be in host memory");
+  for (const ExtentLayer& layer : extents.layers) {
+    const bool values = layer.values != nullptr || extents.layout.latent();
+    if (layer.cu_lengths == nullptr || layer.keys == nullptr || !values || layer.positions == nullptr) {
+      return absl::InvalidArgumentError("fetch: a layer of the head extents has a null pointer");
+    }
+  }
+  return Slice{extents.first_layer, static_cast<uint32_t>(extents.layers.size()), extents.first_head, extents.heads};
+}
+
+absl::Status CheckPages(const FetchRequest& request, const Namespace& ns) {
   const PagedCache& cache = *request.cache;
-  if (cache.layout != ns.layout) return absl::InvalidArgumentError("fetch: cache.layout is not the namespace's");
-  const uint32_t end_layer = cache.first_layer + static_cast<uint32_t>(cache.layers.size());
-  Slice slice{request.first_layer, request.layers, cache.first_head, cache.heads};
-  if (slice.layers == 0) {
-    slice.first_layer = std::max(slice.first_layer, cache.first_layer);
-    slice.layers = end_layer - std::min(slice.first_layer, end_layer);
-  }
-  if (slice.first_layer < cache.first_layer || uint64_t{slice.first_layer} + slice.layers > end_layer || slice.layers == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("fetch: layers [", slice.first_layer, ", +", slice.layers,
-                                                   ") are not all in the cache"));
-  }
-  if (slice.heads == 0 || uint64_t{slice.first_head} + slice.heads > ns.layout.kv_heads) {
-    return absl::InvalidArgumentError("fetch: the cache holds heads the model has not");
-  }
   if (cache.page_tokens == 0 || ns.block_tokens % cache.page_tokens != 0) {
     return absl::InvalidArgumentError(absl::StrCat("fetch: page_tokens ", cache.page_tokens, " does not divide block_tokens ",
                                                    ns.block_tokens));
+  }
+  const uint64_t pages = (uint64_t{request.first_block} + request.blocks) * (ns.block_tokens / cache.page_tokens);
+  if (request.pages.size() < pages) {
+    return absl::InvalidArgumentError(absl::StrCat("fetch: ", request.pages.size(), " pages given, ", pages, " needed"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Slice> SliceOfFetch(FetchRequest& request, const Namespace& ns) {
+  if (request.chain == nullptr) return absl::InvalidArgumentError("fetch: chain is null");
+  if ((request.cache == nullptr) == (request.extents == nullptr)) {
+    return absl::InvalidArgumentError("fetch: name a cache or head extents, one of the two");
+  }
+  const bool paged = request.cache != nullptr;
+  if ((paged ? request.cache->layout : request.extents->layout) != ns.layout) {
+    return absl::InvalidArgumentError(absl::StrCat("fetch: ", paged ? "cache" : "extents", ".layout is not the namespace's"));
+  }
+  const absl::StatusOr<Slice> there = paged ? SliceOf(*request.cache) : SliceOf(*request.extents);
+  if (!there.ok()) return there;
+  const uint32_t end_layer = there->first_layer + there->layers;
+  Slice slice{request.first_layer, request.layers, there->first_head, there->heads};
+  if (slice.layers == 0) {
+    slice.first_layer = std::max(slice.first_layer, there->first_layer);
+    slice.layers = end_layer - std::min(slice.first_layer, end_layer);
+  }
+  if (slice.first_layer < there->first_layer || uint64_t{slice.first_layer} + slice.layers > end_layer || slice.layers == 0 ||
+      end_layer > ns.layout.layers) {
+    return absl::InvalidArgumentError(absl::StrCat("fetch: layers [", slice.first_layer, ", +", slice.layers,
+                                                   ") are not all in the cache"));
+  }
+  if (!paged && slice.layers != there->layers) {
+    return absl::InvalidArgumentError("fetch: all layers of head extents are fetched together; name fewer in the extents");
+  }
+  if (slice.heads == 0 || uint64_t{slice.first_head} + slice.heads > ns.layout.kv_heads) {
+    return absl::InvalidArgumentError("fetch: the cache holds heads the model has not");
   }
   if (request.first_block > request.chain->size()) return absl::InvalidArgumentError("fetch: first_block is behind the chain");
   const uint32_t rest = static_cast<uint32_t>(request.chain->size()) - request.first_block;
   if (request.blocks == 0) request.blocks = rest;
   if (request.blocks > rest) return absl::InvalidArgumentError("fetch: blocks reach behind the chain");
-  const uint64_t pages = (uint64_t{request.first_block} + request.blocks) * (ns.block_tokens / cache.page_tokens);
-  if (request.pages.size() < pages) {
-    return absl::InvalidArgumentError(absl::StrCat("fetch: ", request.pages.size(), " pages given, ", pages, " needed"));
-  }
+  if (absl::Status pages = paged ? CheckPages(request, ns) : absl::OkStatus(); !pages.ok()) return pages;
   return slice;
 }
 
@@ -71,7 +107,10 @@ Fetch::Fetch(FetchEngine& engine, Desk& desk, Router& router, FetchOrder order)
 }
 
 void Fetch::Start() {
-  if (blocks_.empty()) return Finish();
+  if (blocks_.empty()) {
+    planned_ = true;
+    return MaybeFinish();
+  }
   deadline_timer_ = desk_.loop.At(order_.deadline, [self = shared_from_this()] {
     self->Stop(absl::DeadlineExceededError("the fetch's deadline passed"), Miss::kLate);
   });
@@ -89,6 +128,11 @@ void Fetch::Held(HeldBlock held) {
   block.granted = true;
   block.failed = Miss::kNone;
   block.parts.clear();
+  if (order_.request.extents != nullptr) {  // rows of two attempts are not mixed
+    block.rows.clear();
+    block.layer_left.assign(order_.slice.layers, 0);
+    block.layers_left = order_.slice.layers;
+  }
   const View& view = block.held.view->view;
   const Namespace& ns = desk_.options.ns;
   const Slice& slice = order_.slice;
@@ -182,16 +226,16 @@ void Fetch::BlockQuiet(uint32_t index) {
   if (block.under_way > 0 || block.failed == Miss::kNone || !block.granted) return;
   block.granted = false;
   if (finished_ || beyond(index)) return;
-  if (std::exchange(block.retried, true) || !finder_->MoreOwners(index)) return Cut(index, block.why);
+  if (std::exchange(block.retried, true) || !finder_->MoreOwners(index)) return Cut(index, std::move(block.why));
   desk_.Count(Counter::kFailovers);
   finder_->Ask({index});
 }
 
 /// The gap moves forward: nothing from `block` on is brought any more.
-void Fetch::Cut(uint32_t index, const absl::Status& why) {
-  if (finished_ || beyond(index)) return;
+void Fetch::Cut(uint32_t index, absl::Status why) {
+  if (finished_ || placing_ || beyond(index)) return;
   found_ = index - order_.request.first_block;
-  gap_why_ = why;
+  gap_why_ = std::move(why);
   std::erase_if(ready_, [index](const Turn& turn) { return turn.block >= index; });
   if (planned_) order_.gate->Found(found_);
   if (planned_) MaybeFinish();
@@ -211,7 +255,8 @@ void Fetch::Stop(const absl::Status& why, Miss cause) {
 void Fetch::MaybeFinish() {
   if (finished_ || !planned_ || jobs_ > 0) return;
   while (complete_ < found_ && blocks_[complete_].layers_left == 0) ++complete_;
-  if (complete_ >= found_) Finish();
+  if (complete_ < found_) return;
+  order_.request.extents != nullptr && !placing_ ? PlaceRows() : Finish();
 }
 
 void Fetch::Finish() {
@@ -225,7 +270,7 @@ void Fetch::Finish() {
   FetchResult result;
   result.blocks = found_;
   result.tokens = found_ * ns.block_tokens;
-  result.status = found_ == order_.request.blocks ? absl::OkStatus() : gap_why_;
+  result.status = found_ == order_.request.blocks ? absl::OkStatus() : std::move(gap_why_);
   result.moved_bytes = moved_bytes_;
   result.raw_bytes = ns.layout.LayerBytes(order_.slice.heads, ns.block_tokens) * order_.slice.layers * found_;
   for (uint32_t i = 0; i < found_; ++i) result.views.push_back(blocks_[i].held.view->view.spec);

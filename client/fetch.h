@@ -8,8 +8,12 @@
 //
 // A block that fails on the node that held it is asked of the next owner once; failing again, or found nowhere, it is the
 // gap, and the fetch brings what lies before it. Layers of a block that are in place are not written again.
+//
+// Into head extents, a part's rows are unpacked to memory of their own, and placed all together at the end: where a head
+// begins follows from the lengths of all blocks. A block that is asked again then begins anew.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -24,6 +28,7 @@
 #include "client/finder.h"
 #include "client/layer_gate.h"
 #include "client/router.h"
+#include "kernels/row_jobs.h"
 #include "store/api/part.h"
 
 namespace kvasir::client {
@@ -39,7 +44,7 @@ struct FetchOrder {
   std::shared_ptr<DeviceEvent> after;        ///< in the caller's stream
   std::function<void(FetchResult)> done;
 };
-/// Fills first_layer, layers and heads; InvalidArgument names what does not fit.
+/// Fills blocks, first_layer, layers and heads; InvalidArgument names what does not fit.
 absl::StatusOr<Slice> SliceOfFetch(FetchRequest& request, const Namespace& ns);
 
 class FetchEngine;
@@ -66,6 +71,7 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   struct BlockState {
     HeldBlock held;
     std::vector<PartState> parts;
+    std::vector<std::shared_ptr<const PartRows>> rows;  // for head extents: unpacked in this attempt
     std::vector<uint16_t> layer_left;        // per layer of the slice: parts still to come; kInPlace when done
     uint32_t layers_left = 0;
     uint32_t under_way = 0;                  // pulls and jobs
@@ -91,15 +97,21 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   void HeadLanded(const Turn& turn);
   void Landed(const Turn& turn);
   void FramesLanded(const Turn& turn);
-  void Unpacked(const Turn& turn, const absl::Status& status);
+  template <class Job>
+  void Unpack(Job job, const Turn& turn, std::shared_ptr<PartRows> rows);
+  void Unpacked(const Turn& turn, const absl::Status& status, std::shared_ptr<PartRows> rows);
   void DropPart(const Turn& turn, Miss cause, const absl::Status& why);
   bool Idle(const Turn& turn);
   absl::Status CheckHeader(const BlockState& block, PartState& part, uint64_t landed_bytes);
   std::pair<uint64_t, uint64_t> FrameRange(const PartState& part) const;
+  // Into head extents (fetch_rows.cc).
+  void UnpackRows(const Turn& turn);
+  void PlaceRows();
+  void RowsPlaced(absl::Status status);
   // Ending.
   void FailBlock(uint32_t block, Miss cause, const absl::Status& why);
   void BlockQuiet(uint32_t block);
-  void Cut(uint32_t block, const absl::Status& why);
+  void Cut(uint32_t block, absl::Status why);
   void MaybeFinish();
   void Finish();
   BlockState& At(uint32_t block) { return blocks_[block - order_.request.first_block]; }
@@ -120,8 +132,37 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   uint64_t moved_bytes_ = 0;
   std::map<const Path*, Instant> landed_at_; // when something came over it last: slow is not silent
   bool planned_ = false;                     // every owner answered once
+  bool placing_ = false;                     // the rows of all blocks found are being placed, or are
   bool finished_ = false;
 };
+
+/// Hands a part's frames, landed and checked, to the device. `rows`: kept until then.
+template <class Job>
+void Fetch::Unpack(Job job, const Turn& turn, std::shared_ptr<PartRows> rows) {
+  BlockState& block = At(turn.block);
+  PartState& part = block.parts[turn.part];
+  const auto [begin, end] = FrameRange(part);
+  const Slice& slice = order_.slice;
+  job.codec = block.held.view->codec;
+  job.part = part.cell;
+  job.first_layer = part.first_layer;
+  job.layers = part.layers;
+  job.first_head = std::max(part.cell.first_head, slice.first_head);
+  job.heads = std::min(part.cell.first_head + part.cell.heads, slice.first_head + slice.heads) - job.first_head;
+  job.directory = part.frame.directory;
+  job.frames = desk_.staging.Bytes(part.slot).subspan(part.grant.frames_offset + begin, end - begin);
+  job.frames_offset = begin;
+  ++jobs_;
+  const Instant started = desk_.loop.Now();
+  desk_.bench.Submit(std::move(job), order_.request.stream, order_.after,
+                     [self = shared_from_this(), turn, started, rows = std::move(rows)](const absl::Status& status) {
+                       self->desk_.Trace({.what = "decode", .block = turn.block, .layer = turn.layer, .begin = started,
+                                          .end = self->desk_.loop.Now(), .bytes = 0});
+                       --self->jobs_;
+                       self->Unpacked(turn, status, rows);
+                       self->MaybeFinish();
+                     });
+}
 
 /// The fetches under way, sharing the second half of staging: oldest first.
 class FetchEngine {

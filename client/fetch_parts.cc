@@ -154,44 +154,24 @@ std::pair<uint64_t, uint64_t> Fetch::FrameRange(const PartState& part) const {
 
 void Fetch::FramesLanded(const Turn& turn) {
   if (Idle(turn)) return DropPart(turn, Miss::kNone, {});
-  BlockState& block = At(turn.block);
-  PartState& part = block.parts[turn.part];
-  const auto [begin, end] = FrameRange(part);
-  const PagedCache& cache = *order_.request.cache;
+  if (order_.request.extents != nullptr) return UnpackRows(turn);
   UnpackJob job;
-  job.codec = block.held.view->codec;
-  job.cache = &cache;
+  job.cache = order_.request.cache;
   job.pages = order_.request.pages;
-  job.part = part.cell;
-  job.first_layer = part.first_layer;
-  job.layers = part.layers;
-  job.first_head = std::max(part.cell.first_head, cache.first_head);
-  job.heads = std::min(part.cell.first_head + part.cell.heads, cache.first_head + cache.heads) - job.first_head;
-  job.directory = part.frame.directory;
-  job.frames = desk_.staging.Bytes(part.slot).subspan(part.grant.frames_offset + begin, end - begin);
-  job.frames_offset = begin;
-  ++jobs_;
-  const Instant started = desk_.loop.Now();
-  desk_.bench.Submit(std::move(job), order_.request.stream, order_.after,
-                     [self = shared_from_this(), turn, started](const absl::Status& status) {
-                       self->desk_.Trace({.what = "decode", .block = turn.block, .layer = turn.layer, .begin = started,
-                                          .end = self->desk_.loop.Now(), .bytes = 0});
-                       --self->jobs_;
-                       self->Unpacked(turn, status);
-                       self->MaybeFinish();
-                     });
+  Unpack(std::move(job), turn, nullptr);
 }
 
-void Fetch::Unpacked(const Turn& turn, const absl::Status& status) {
+void Fetch::Unpacked(const Turn& turn, const absl::Status& status, std::shared_ptr<PartRows> rows) {
   if (!status.ok()) return DropPart(turn, absl::IsDataLoss(status) ? Miss::kCrc : Miss::kUnavailable, status);
   BlockState& block = At(turn.block);
+  if (rows != nullptr) block.rows.push_back(std::move(rows));
   const PartState& part = block.parts[turn.part];
   for (uint32_t layer = part.first_layer; layer < part.first_layer + part.layers; ++layer) {
     uint16_t& left = block.layer_left[layer - order_.slice.first_layer];
     if (left == kInPlace || --left > 0) continue;
     left = kInPlace;
     --block.layers_left;
-    order_.gate->Raise(layer, turn.block - order_.request.first_block);
+    if (order_.request.extents == nullptr) order_.gate->Raise(layer, turn.block - order_.request.first_block);
   }
   DropPart(turn, Miss::kNone, {});
 }

@@ -10,6 +10,7 @@
 
 #include "client/desk.h"
 #include "client/router.h"
+#include "kernels/part_inputs.h"
 
 namespace kvasir::client {
 
@@ -30,6 +31,7 @@ class PackedPart {
   uint16_t layer_group = 0, head_group = 0;
   uint8_t root[16] = {};
   PackResult packed;
+  std::unique_ptr<PartInputs> inputs;  ///< until it is packed
 
  private:
   Staging& staging_;

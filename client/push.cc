@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "store/api/status.h"
 
 namespace kvasir::client {
 
@@ -35,6 +36,25 @@ bool WorthAnotherNode(const absl::Status& status) {
   }
 }
 
+uint32_t ChainTokens(const PushRequest& request, const Namespace& ns) {
+  return static_cast<uint32_t>(request.chain->size()) * ns.block_tokens;
+}
+
+absl::Status CheckInputs(const PushOrder& order, const Namespace& ns) {
+  const Codec& codec = *order.view->codec;
+  const bool selects = codec.selection() != nullptr;
+  if (selects != !order.selection_context.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "push: the view '", codec.spec(), selects ? "' chooses among the tokens of a whole prompt: call PushSelected after prefill"
+                                                  : "' chooses no tokens: call Push"));
+  }
+  if (order.request.chain->size() > UINT32_MAX / ns.block_tokens) return absl::InvalidArgumentError("push: the chain is too long");
+  const SelectInputs none;
+  const SelectInputs& inputs = order.request.inputs == nullptr ? none : *order.request.inputs;
+  const Result<bool> there = CheckFrameInputs(codec, ns.layout, ChainTokens(order.request, ns), inputs);
+  return there.ok() ? absl::OkStatus() : ToStatus(there.error());
+}
+
 }  // namespace
 
 absl::Status CheckPush(PushOrder& order, Desk& desk) {
@@ -59,9 +79,10 @@ absl::Status CheckPush(PushOrder& order, Desk& desk) {
   }
   const SessionOptions& options = desk.options;
   auto view = desk.views.ToWrite(request.view.empty() ? options.push_view : request.view, options.layers_per_part,
-                                 options.heads_per_part, ns.block_tokens);
+                                 options.heads_per_part, ns.block_tokens, order.selection_context);
   if (!view.ok()) return view.status();
   order.view = *std::move(view);
+  if (absl::Status inputs = CheckInputs(order, ns); !inputs.ok()) return inputs;
   const View& grid = order.view->view;
   if (request.first_layer < cache.first_layer || uint64_t{request.first_layer} + request.layers > end_layer ||
       !WholeCells(request.first_layer, request.layers, ns.layout.layers, grid.layers_per_part, order.first_layer_group,
@@ -137,6 +158,13 @@ absl::StatusOr<bool> Push::PackNext() {
   job.part = cell;
   job.area = part->bytes().subspan(room, bytes - room);
   job.result = &part->packed;
+  if (order_.request.inputs != nullptr || order_.selection != nullptr) {
+    const SelectInputs none;
+    const SelectInputs& brought = order_.request.inputs == nullptr ? none : *order_.request.inputs;
+    part->inputs = std::make_unique<PartInputs>(ns.layout, ChainTokens(order_.request, ns), cell, brought,
+                                                order_.selection.get());
+    job.inputs = part->inputs->frames();
+  }
   ++jobs_;
   const Instant begin = desk_.loop.Now();
   desk_.bench.Submit(std::move(job), order_.request.stream, order_.after,
@@ -150,6 +178,7 @@ absl::StatusOr<bool> Push::PackNext() {
 }
 
 void Push::Packed(const std::shared_ptr<PackedPart>& part, const PartGeometry& cell, const absl::Status& status) {
+  part->inputs = nullptr;
   if (!status.ok()) Stop(status);
   if (!stopped_.ok()) return Settle();
   const Namespace& ns = desk_.options.ns;

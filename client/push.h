@@ -17,6 +17,7 @@
 #include "client/desk.h"
 #include "client/outbox.h"
 #include "client/router.h"
+#include "kernels/row_jobs.h"
 #include "store/api/part.h"
 
 namespace kvasir::client {
@@ -29,9 +30,11 @@ struct PushOrder {
   uint32_t first_head_group = 0, head_groups = 0;
   Instant deadline;
   std::shared_ptr<DeviceEvent> after;  ///< in the caller's stream
+  std::string selection_context;       ///< of the view; "" = it chooses no tokens
+  std::shared_ptr<const ChainSelection> selection;  ///< of the whole chain, once it was made
   std::function<void(PushResult)> done;
 };
-/// Fills view and groups. InvalidArgument names what does not fit. The Loop only.
+/// Fills view and groups. InvalidArgument names what does not fit, or an input that the view needs. The Loop only.
 absl::Status CheckPush(PushOrder& order, Desk& desk);
 
 /// One push. Owned by shared_ptr: jobs and offers hold it. The Loop only.

@@ -14,10 +14,12 @@
 #include "client/desk.h"
 #include "client/dial.h"
 #include "client/fetch.h"
+#include "client/inputs_keeper.h"
 #include "client/layer_gate.h"
 #include "client/matcher.h"
 #include "client/push.h"
 #include "client/router.h"
+#include "client/selected.h"
 #include "transport/check.h"
 
 namespace kvasir {
@@ -72,6 +74,8 @@ class SessionImpl : public Session {
         router_(desk_),
         matches_(desk_, router_),
         pushes_(desk_, router_),
+        selected_(desk_, pushes_),
+        keeper_(desk_, router_),
         fetches_(desk_, router_) {}
   ~SessionImpl() override;
   absl::Status Connect();
@@ -85,6 +89,13 @@ class SessionImpl : public Session {
 
   void Match(const PrefixChain& chain, std::function<void(MatchResult)> done) override;
   void Push(PushRequest request, std::function<void(PushResult)> done) override;
+  void PushSelected(PushSelectedRequest request, std::function<void(PushResult)> done) override;
+  void KeepInputs(const PrefixChain& chain, std::string_view about, const SelectInputs& inputs,
+                  std::function<void(absl::Status)> done) override;
+  void LoadInputs(const PrefixChain& chain, std::string_view about,
+                  std::function<void(absl::StatusOr<std::shared_ptr<const KeptInputs>>)> done) override;
+  absl::StatusOr<std::string> SelectedView(const PrefixChain& chain, std::string_view spec,
+                                           std::string_view about) const override;
   FetchId Fetch(FetchRequest request, std::function<void(FetchResult)> done) override;
   absl::StatusOr<uint32_t> WaitLayer(FetchId fetch, uint32_t layer, Stream stream) override;
   absl::StatusOr<uint32_t> WaitFound(FetchId fetch) override;
@@ -111,6 +122,8 @@ class SessionImpl : public Session {
   Router router_;
   Matcher matches_;
   PushEngine pushes_;
+  SelectedPushes selected_;
+  InputsKeeper keeper_;
   FetchEngine fetches_;
 };
 
@@ -142,6 +155,8 @@ SessionImpl::~SessionImpl() {
   Handover<bool> drained;
   thread_->loop().Post([this, &drained] {
     matches_.Abort();
+    keeper_.Abort();
+    selected_.Abort();
     pushes_.Abort();
     fetches_.Abort();
     bench_.OnIdle([&drained] { drained.Give(true); });
@@ -186,13 +201,54 @@ void SessionImpl::Push(PushRequest request, std::function<void(PushResult)> done
   order.done = std::move(done);
   thread_->loop().Post([this, order = std::move(order)]() mutable {
     order.deadline = desk_.loop.Now() + options_.push_deadline;
-    const absl::Status status = CheckPush(order, desk_);
+    absl::Status status = CheckPush(order, desk_);
     if (status.ok()) return pushes_.Start(std::move(order));
     counters_.Add(Counter::kPushFailures);
     PushResult refused;
-    refused.status = status;
+    refused.status = std::move(status);
     order.done(std::move(refused));
   });
+}
+
+void SessionImpl::PushSelected(PushSelectedRequest request, std::function<void(PushResult)> done) {
+  auto after = bench_.Mark(request.stream);
+  thread_->loop().Post([this, request = std::move(request), after = std::move(after), done = std::move(done)]() mutable {
+    selected_.Start(std::move(request), std::move(after), std::move(done));
+  });
+}
+
+void SessionImpl::KeepInputs(const PrefixChain& chain, std::string_view about, const SelectInputs& inputs,
+                             std::function<void(absl::Status)> done) {
+  std::string bytes = KeptInputs::Encode(inputs);
+  absl::Status status;
+  if (chain.size() == 0) status = absl::InvalidArgumentError("inputs: the chain is empty");
+  if (bytes.size() > kKeptInputsBytesMax) {
+    status = absl::InvalidArgumentError(absl::StrCat("inputs: ", bytes.size(), " bytes, kKeptInputsBytesMax is ", kKeptInputsBytesMax));
+  }
+  std::string context = status.ok() ? SelectionContextOf(options_.domain, chain, about) : "";
+  thread_->loop().Post([this, run = status.ok() ? chain[0] : BlockKey{}, context = std::move(context), bytes = std::move(bytes),
+                        status, done = std::move(done)]() mutable {
+    if (!status.ok()) return done(status);
+    keeper_.Keep(run, std::move(context), std::move(bytes), std::move(done));
+  });
+}
+
+void SessionImpl::LoadInputs(const PrefixChain& chain, std::string_view about,
+                             std::function<void(absl::StatusOr<std::shared_ptr<const KeptInputs>>)> done) {
+  const bool empty = chain.size() == 0;
+  std::string context = empty ? "" : SelectionContextOf(options_.domain, chain, about);
+  thread_->loop().Post([this, run = empty ? BlockKey{} : chain[0], context = std::move(context), done = std::move(done)]() mutable {
+    if (context.empty()) return done(absl::InvalidArgumentError("inputs: the chain is empty"));
+    keeper_.Load(run, std::move(context), std::move(done));
+  });
+}
+
+absl::StatusOr<std::string> SessionImpl::SelectedView(const PrefixChain& chain, std::string_view spec,
+                                                      std::string_view about) const {
+  if (chain.size() == 0) return absl::InvalidArgumentError("selected view: the chain is empty");
+  auto accept = CanonicalAccept({std::string(spec)});
+  if (!accept.ok()) return accept.status();
+  return absl::StrCat(accept->front(), "#", SelectionContextOf(options_.domain, chain, about));
 }
 
 FetchId SessionImpl::Fetch(FetchRequest request, std::function<void(FetchResult)> done) {
@@ -208,12 +264,12 @@ FetchId SessionImpl::Fetch(FetchRequest request, std::function<void(FetchResult)
 }
 
 void SessionImpl::StartFetch(FetchOrder order) {
-  const absl::StatusOr<Slice> slice = SliceOfFetch(order.request, options_.ns);
+  absl::StatusOr<Slice> slice = SliceOfFetch(order.request, options_.ns);
   absl::StatusOr<std::vector<std::string>> accept =
       CanonicalAccept(order.request.accept.empty() ? options_.accept : order.request.accept);
   if (!slice.ok() || !accept.ok()) {
     FetchResult refused;
-    refused.status = slice.ok() ? accept.status() : slice.status();
+    refused.status = slice.ok() ? std::move(accept).status() : std::move(slice).status();
     order.gate->Finish(0);
     return order.done(std::move(refused));
   }

@@ -16,12 +16,16 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "client/kept_inputs.h"
 #include "kernels/device.h"
+#include "kernels/head_extents.h"
 #include "kernels/paged_cache.h"
+#include "kernels/select_inputs.h"
 #include "store/api/namespace.h"
 #include "store/api/placement.h"
 #include "store/api/prefix_chain.h"
@@ -91,12 +95,28 @@ struct PushRequest {
   PageTable pages;            ///< of the whole sequence
   Stream stream = nullptr;    ///< packing waits for what is in it
   std::string view;           ///< "" = options.push_view
+  /// What the view's stages ask for (`kvasir codecs explain`): shapes are of the whole chain; valid until the callback.
+  const SelectInputs* inputs = nullptr;
 };
 struct PushResult {
   absl::Status status;        ///< ok only when every part is sealed at the level asked, on all replicas asked
   uint32_t replicas = 0;      ///< nodes that hold all of it now
   uint32_t existed = 0;       ///< parts (over all replicas) another writer had sealed already
   uint64_t raw_bytes = 0, stored_bytes = 0;  ///< of one copy
+};
+
+/// Pushes every block of a chain in a view that chooses tokens (snapkv, ada-kv, ...), after prefill: the choice is made once,
+/// over all of them, and each block stores its share; R:win counts from the end of the chain. What was pushed of the blocks
+/// before stays: another view of the same keys. First come, first kept: parts that another choice under the same chain, spec and
+/// `about` has sealed stay (PushResult::existed). All named here stays valid and the pages unchanged until the callback.
+struct PushSelectedRequest {
+  const PrefixChain* chain = nullptr;
+  const PagedCache* cache = nullptr;  ///< all layers and heads of the model, in host memory: budgets are shared by all heads
+  PageTable pages;                    ///< of the whole chain
+  Stream stream = nullptr;            ///< the choice waits for what is in it
+  std::string view;                   ///< spec
+  std::string about;                  ///< on what the choice depends beside the chain (a question, a probe's name); "" = nothing
+  const SelectInputs* inputs = nullptr;  ///< null = nothing was brought
 };
 
 /// Fetches the leading blocks [first_block, first_block + blocks) of a chain into the pages, as far as they are held.
@@ -108,8 +128,11 @@ struct FetchRequest {
   uint32_t layers = 0;        ///< 0 = all the cache holds
   const PagedCache* cache = nullptr;
   PageTable pages;
+  /// Instead of cache and pages: heads that differ in length, all layers of it, in place when the fetch ends. The only way to
+  /// fetch a view that drops tokens. ResourceExhausted says how many rows there are when rows_max is fewer.
+  const HeadExtents* extents = nullptr;
   Stream stream = nullptr;    ///< unpacking is ordered after what is in it
-  std::vector<std::string> accept;  ///< empty = options.accept
+  std::vector<std::string> accept;  ///< empty = options.accept; views of PushSelected only by their SelectedView
 };
 struct FetchResult {
   absl::Status status;        ///< ok, or why it stopped at `blocks` (NotFound: the store has no more)
@@ -135,7 +158,22 @@ class Session {
   virtual uint32_t run_blocks() const = 0;
 
   virtual void Match(const PrefixChain& chain, std::function<void(MatchResult)> done) = 0;
+  /// InvalidArgument, before anything is encoded: the view needs an input that was not brought, named in the message.
   virtual void Push(PushRequest request, std::function<void(PushResult)> done) = 0;
+  /// The same, before anything is encoded. Sums up all blocks: the first failure, the fewest replicas. push_deadline begins when
+  /// the choice is made.
+  virtual void PushSelected(PushSelectedRequest request, std::function<void(PushResult)> done) = 0;
+  /// Keeps what was brought for a chain beside its blocks, so that another budget needs no model later. Copied before it returns;
+  /// kept on options.replicas nodes, until the store is emptied. First come, first kept: AlreadyExists when others are there
+  /// under this chain and `about`; InvalidArgument above kKeptInputsBytesMax.
+  virtual void KeepInputs(const PrefixChain& chain, std::string_view about, const SelectInputs& inputs,
+                          std::function<void(absl::Status)> done) = 0;
+  /// Brings them back, bit for bit. NotFound when none are kept; DataLoss when what came is not what was kept.
+  virtual void LoadInputs(const PrefixChain& chain, std::string_view about,
+                          std::function<void(absl::StatusOr<std::shared_ptr<const KeptInputs>>)> done) = 0;
+  /// What a Fetch accepts to get what PushSelected pushed of this very chain. InvalidArgument: no such spec, or an empty chain.
+  virtual absl::StatusOr<std::string> SelectedView(const PrefixChain& chain, std::string_view spec,
+                                                   std::string_view about) const = 0;
   virtual FetchId Fetch(FetchRequest request, std::function<void(FetchResult)> done) = 0;
 
   /// Layer by layer: work put on `stream` after this call sees `layer` of every block the fetch found. On the CPU device

@@ -26,9 +26,11 @@ absl::StatusOr<std::shared_ptr<const CompiledView>> ViewBook::Compile(View view)
 }
 
 absl::StatusOr<std::shared_ptr<const CompiledView>> ViewBook::ToWrite(const std::string& spec, uint32_t layers_per_part,
-                                                                      uint32_t heads_per_part, uint32_t tokens) {
+                                                                      uint32_t heads_per_part, uint32_t tokens,
+                                                                      const std::string& selection) {
   absl::StatusOr<View> view = View::Make(spec, layers_per_part, heads_per_part);
   if (!view.ok()) return view.status();
+  view->selection = selection;
   auto compiled = Compile(*std::move(view));
   if (!compiled.ok()) return compiled.status();
   const PartGeometry part = (*compiled)->view.Geometry(layout_, 0, 0, 0, tokens);
@@ -55,18 +57,22 @@ absl::StatusOr<std::vector<std::string>> CanonicalAccept(const std::vector<std::
       out.push_back(wish);
       continue;
     }
-    Result<std::shared_ptr<const Codec>> codec = Codec::Parse(wish);
+    const size_t end_of_spec = std::min(wish.find('#'), wish.size());
+    Result<std::shared_ptr<const Codec>> codec = Codec::Parse(std::string_view(wish).substr(0, end_of_spec));
     if (!codec.ok()) return ToStatus(codec.error());
-    out.push_back((*codec)->spec());
+    if (wish.size() - end_of_spec > 1 + View::kSelectionBytesMax) {
+      return absl::InvalidArgumentError(absl::StrCat("accept: a selection context of more than ", View::kSelectionBytesMax, " bytes"));
+    }
+    out.push_back((*codec)->spec() + wish.substr(end_of_spec));
   }
   if (out.empty()) return absl::InvalidArgumentError("accept: empty; name a view, 'lossless' or 'any'");
   return out;
 }
 
 bool Accepts(const std::vector<std::string>& accept, const View& view) {
-  if (!view.selection.empty()) return false;
   return std::any_of(accept.begin(), accept.end(), [&](const std::string& wish) {
-    return wish == "any" || (wish == "lossless" ? view.lossless : wish == view.spec);
+    if (wish == "any" || wish == "lossless") return view.selection.empty() && (wish == "any" || view.lossless);
+    return wish == view.Name();
   });
 }
 

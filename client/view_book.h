@@ -30,7 +30,8 @@ class ViewBook {
 
   /// Compiles a view to write. InvalidArgument: the spec, or a shape of this layout that the codec cannot take.
   absl::StatusOr<std::shared_ptr<const CompiledView>> ToWrite(const std::string& spec, uint32_t layers_per_part,
-                                                              uint32_t heads_per_part, uint32_t tokens);
+                                                              uint32_t heads_per_part, uint32_t tokens,
+                                                              const std::string& selection = "");
   /// Compiles a view that a node named. DataLoss when its fields contradict each other.
   absl::StatusOr<std::shared_ptr<const CompiledView>> ToRead(const View& named);
 
@@ -40,7 +41,8 @@ class ViewBook {
   absl::flat_hash_map<std::string, std::shared_ptr<const CompiledView>> compiled_;  // by View::Encode()
 };
 
-/// `accept` with its specs in canonical form; "lossless" and "any" stay. InvalidArgument as Codec::Parse.
+/// `accept` as View::Name() writes it, specs in canonical form; "lossless" and "any" stay. InvalidArgument as Codec::Parse,
+/// or a selection context that is too long.
 absl::StatusOr<std::vector<std::string>> CanonicalAccept(const std::vector<std::string>& accept);
 /// Whether a reader that said `accept` (canonical) takes this view. A selection context is never implied.
 bool Accepts(const std::vector<std::string>& accept, const View& view);

@@ -44,6 +44,9 @@ struct FrameInputs {
   const RowClass* row_classes = nullptr;  ///< [heads][tokens]: the share of this frame in a selection; host memory
   const float* row_weights = nullptr;  ///< [heads][tokens][2]: weight of the row in the sum of exponentials, and in the
                                        ///< sum of values; null = 1 and 1; host memory
+  uint32_t merged_count = 0;           ///< rows that a merge has changed
+  const uint32_t* merged_slots = nullptr;  ///< [merged_count]: which of [heads][tokens]; host memory
+  const float* merged_rows = nullptr;      ///< [merged_count][dim]: what is encoded instead; host memory
 };
 
 /// Where the bytes of Encode or Decode are wanted next. The bytes are the same.

@@ -86,6 +86,15 @@ class CpuDevice final : public Device {
   void Submit(UnpackJob job, Stream stream, JobDone done) override {
     SubmitJob(std::move(job), stream, std::move(done));
   }
+  void Submit(SelectJob job, Stream stream, JobDone done) override {
+    SubmitJob(std::move(job), stream, std::move(done));
+  }
+  void Submit(UnpackRowsJob job, Stream stream, JobDone done) override {
+    SubmitJob(std::move(job), stream, std::move(done));
+  }
+  void Submit(PlaceRowsJob job, Stream stream, JobDone done) override {
+    SubmitJob(std::move(job), stream, std::move(done));
+  }
 
   std::shared_ptr<DeviceEvent> Record(Stream stream) override {
     auto event = std::make_shared<CpuEvent>();

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/job_check.h"
+#include "kernels/number_formats.h"
 #include "kernels/page_copy.h"
 
 namespace kvasir {
@@ -46,6 +47,11 @@ JobStatus RunOnCpu(const PackJob& job, CpuScratch& scratch) {
     const uint32_t index = FrameIndex(layout, part, layer, tensor);
     FrameInputs inputs = job.inputs.empty() ? FrameInputs{} : job.inputs[index];
     inputs.first_token = part.first_token;
+    for (uint64_t i = 0; i < uint64_t{inputs.merged_count} * shape.dim; ++i) {
+      const uint64_t at = uint64_t{inputs.merged_slots[i / shape.dim]} * shape.dim + i % shape.dim;
+      StoreElement(shape.element, inputs.merged_rows[i],
+                   reinterpret_cast<uint8_t*>(dense.data()) + at * ElementBytes(shape.element));
+    }
     const uint64_t length =
         job.codec->Encode(tensor, shape, dense, job.area.subspan(offset), scratch.codec, Destination::kCache, inputs);
     const uint64_t end = AlignFrame(offset + length);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/device.h"
+#include "kernels/row_jobs.h"
 
 namespace kvasir {
 
@@ -16,6 +17,9 @@ struct CpuScratch {
 
 JobStatus RunOnCpu(const PackJob& job, CpuScratch& scratch);
 JobStatus RunOnCpu(const UnpackJob& job, CpuScratch& scratch);
+JobStatus RunOnCpu(const SelectJob& job, CpuScratch& scratch);
+JobStatus RunOnCpu(const UnpackRowsJob& job, CpuScratch& scratch);
+JobStatus RunOnCpu(const PlaceRowsJob& job, CpuScratch& scratch);
 
 /// `check` false leaves the checksums out: for the benchmark that prices them.
 JobStatus UnpackOnCpu(const UnpackJob& job, CpuScratch& scratch, bool check);

@@ -26,6 +26,11 @@ namespace kvasir {
 
 using Stream = void*;
 
+// kernels/row_jobs.h
+struct SelectJob;
+struct UnpackRowsJob;
+struct PlaceRowsJob;
+
 /// How a job ended.
 struct JobStatus {
   bool ok = true;
@@ -80,6 +85,10 @@ class Device {
   virtual MemoryKind memory() const = 0;
   virtual void Submit(PackJob job, Stream stream, JobDone done) = 0;
   virtual void Submit(UnpackJob job, Stream stream, JobDone done) = 0;
+  /// Jobs about rows: kUnimplemented where the device has no body for them.
+  virtual void Submit(SelectJob job, Stream stream, JobDone done) = 0;
+  virtual void Submit(UnpackRowsJob job, Stream stream, JobDone done) = 0;
+  virtual void Submit(PlaceRowsJob job, Stream stream, JobDone done) = 0;
   /// Done when everything submitted to `stream` so far is done.
   virtual std::shared_ptr<DeviceEvent> Record(Stream stream) = 0;
   /// Work submitted to `stream` after this waits for `event`; the CPU does not.

@@ -68,8 +68,13 @@ Result<bool> CheckInputs(const PackJob& job, const KvLayout& layout) {
 }
 
 /// The frames asked for lie in the bytes that were brought.
-Result<bool> CheckFrames(const UnpackJob& job) {
-  const KvLayout& layout = job.cache->layout;
+template <class Job>
+Result<bool> CheckFrames(const Job& job, const KvLayout& layout) {
+  if (job.directory.size() != FrameCount(layout, job.part)) {
+    return Error{ErrorCode::kDataLoss, "the frame directory has " + std::to_string(job.directory.size()) +
+                                           " entries, the part has " + std::to_string(FrameCount(layout, job.part)) +
+                                           " frames"};
+  }
   for (uint32_t layer = job.first_layer; layer < job.first_layer + job.layers; ++layer) {
     for (uint32_t t = 0; t < layout.tensors(); ++t) {
       const KvTensor tensor = static_cast<KvTensor>(t);
@@ -120,12 +125,31 @@ Result<bool> CheckJob(const UnpackJob& job) {
   if (Result<bool> r = CheckCache(*job.cache, job.first_layer, job.layers, job.first_head, job.heads); !r.ok())
     return r;
   if (Result<bool> r = CheckCodec(*job.codec, job.cache->layout, job.part); !r.ok()) return r;
-  if (job.directory.size() != FrameCount(job.cache->layout, job.part)) {
-    return Error{ErrorCode::kDataLoss, "the frame directory has " + std::to_string(job.directory.size()) +
-                                           " entries, the part has " +
-                                           std::to_string(FrameCount(job.cache->layout, job.part)) + " frames"};
-  }
-  return CheckFrames(job);
+  return CheckFrames(job, job.cache->layout);
+}
+
+Result<bool> CheckJob(const UnpackRowsJob& job) {
+  if (job.codec == nullptr || job.rows == nullptr) return Invalid("codec or rows is null");
+  const PartGeometry& part = job.part;
+  if (!Inside(part.first_layer, part.layers, 0, job.layout.layers)) return Invalid("the part has layers of no model");
+  if (!Inside(part.first_head, part.heads, 0, job.layout.kv_heads)) return Invalid("the part has heads of no model");
+  if (!Inside(job.first_layer, job.layers, part.first_layer, part.layers)) return Invalid("layers outside the part");
+  if (!Inside(job.first_head, job.heads, part.first_head, part.heads)) return Invalid("heads outside the part");
+  if (Result<bool> r = CheckCodec(*job.codec, job.layout, part); !r.ok()) return r;
+  return CheckFrames(job, job.layout);
+}
+
+Result<bool> CheckJob(const SelectJob& job) {
+  if (job.codec == nullptr || job.cache == nullptr || job.inputs == nullptr || job.result == nullptr)
+    return Invalid("codec, cache, inputs or result is null");
+  if (job.codec->selection() == nullptr) return Invalid("the spec chooses no tokens");
+  const KvLayout& layout = job.cache->layout;
+  if (job.cache->memory != MemoryKind::kHost) return Invalid("a selection reads pages in host memory only");
+  if (layout.layers == 0 || layout.kv_heads == 0) return Invalid("the layout is empty");
+  if (Result<bool> r = CheckPages(*job.cache, job.pages, {0, layout.layers, 0, layout.kv_heads, 0, job.tokens});
+      !r.ok())
+    return r;
+  return CheckCache(*job.cache, 0, layout.layers, 0, layout.kv_heads);
 }
 
 }  // namespace kvasir

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/device.h"
+#include "kernels/row_jobs.h"
 
 namespace kvasir {
 
@@ -10,6 +11,8 @@ namespace kvasir {
 Result<bool> CheckJob(const PackJob& job);
 /// The same; kDataLoss where the directory is at fault.
 Result<bool> CheckJob(const UnpackJob& job);
+Result<bool> CheckJob(const UnpackRowsJob& job);
+Result<bool> CheckJob(const SelectJob& job);
 
 /// "layer 3 K" for messages.
 std::string FrameName(uint32_t layer, KvTensor tensor);

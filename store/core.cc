@@ -209,7 +209,7 @@ std::vector<BlockInfo> ShardCore::List(const ListRequest& request, Instant now) 
     const std::string hex = ToHex(b.id.key);
     if (hex.compare(0, request.key_prefix.size(), request.key_prefix) != 0 || hex <= request.after) return;
     for (const BlockView& v : b.views) {
-      BlockInfo info{b.id.key, b.parent, b.block_index, b.token_count, namespaces_[b.ns].name, views_[v.view].spec,
+      BlockInfo info{b.id.key, b.parent, b.block_index, b.token_count, namespaces_[b.ns].name, views_[v.view].Name(),
                      v.Sealed(), static_cast<uint32_t>(v.parts.size()), 0, 0, 0, now - b.touched, 0};
       for (const Part& p : v.parts) {
         if (!p.readable()) continue;

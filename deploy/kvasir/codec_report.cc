@@ -107,7 +107,7 @@ std::vector<std::string> Notes(const Codec& codec) {
   std::vector<std::string> notes;
   if (codec.lossless()) notes.push_back("Lossless: every bit comes back.");
   if (codec.selection() != nullptr) {
-    notes.push_back("Chooses tokens over a whole chain: its view is pushed after prefill, beside the full one.");
+    notes.push_back("Chooses tokens over a whole chain: Session::PushSelected, after prefill; the full view stays.");
     notes.push_back("Sections that hold rows are bounds, each as if all tokens went that way.");
   }
   if (codec.drops())

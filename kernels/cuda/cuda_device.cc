@@ -195,6 +195,10 @@ class CudaDevice final : public Device {
     Queue({slot, std::move(done), {}, std::move(job), good.ok() ? JobStatus{} : JobStatus{false, good.error()}});
   }
 
+  void Submit(SelectJob, Stream, JobDone done) override { Refuse("a selection of tokens", std::move(done)); }
+  void Submit(UnpackRowsJob, Stream, JobDone done) override { Refuse("a view that drops tokens", std::move(done)); }
+  void Submit(PlaceRowsJob, Stream, JobDone done) override { Refuse("head extents", std::move(done)); }
+
   std::shared_ptr<DeviceEvent> Record(Stream stream) override {
     cudaSetDevice(ordinal_);
     cudaEvent_t event = nullptr;
@@ -235,6 +239,13 @@ class CudaDevice final : public Device {
     UnpackJob unpack;
     JobStatus status;
   };
+
+  void Refuse(const std::string& what, JobDone done) {
+    const Error error{ErrorCode::kUnimplemented,
+                      what + " has no CUDA body; use the CPU device and pages in host memory"};
+    const std::lock_guard<std::mutex> lock(mutex_);
+    Queue({nullptr, std::move(done), {}, {}, JobStatus{false, error}});
+  }
 
   JobSlot* TakeSlot(Result<bool>& good) {
     if (free_.empty()) {

@@ -59,14 +59,16 @@ struct WindowScorer {
       return there;
     }
     const uint32_t group = in.query_heads / heads;
-    std::vector<float> keys(uint64_t{n} * dim);
+    std::vector<float> keys(uint64_t{n} * dim), by_channel(keys.size()), dots(uint64_t{a.window} * n);
     std::vector<double> sum(n), pooled(n);
     for (uint64_t i = 0; i < context.heads(); ++i) {
       context.rows.Load(static_cast<uint32_t>(i / heads), static_cast<uint32_t>(i % heads), KvTensor::kKey, keys);
+      for (uint64_t at = 0; at < keys.size(); ++at) by_channel[at % dim * n + at / dim] = keys[at];
       std::fill(pooled.begin(), pooled.end(), 0.0);
       for (uint32_t member = 0; member < group; ++member) {
         const uint64_t first = ((i * group + member + 1) * in.window - a.window) * dim;
-        SumAttention(a, n, dim, in.window_queries.subspan(first, uint64_t{a.window} * dim), keys, sum);
+        Products(a, n, dim, in.window_queries.subspan(first, uint64_t{a.window} * dim), by_channel, dots);
+        SumAttention(a, n, dim, dots, sum);
         AddPooled(a, std::span(sum).first(n - a.window), pooled);
       }
       for (uint32_t t = 0; t < n; ++t) {
@@ -78,18 +80,32 @@ struct WindowScorer {
   }
 
  private:
+  static constexpr uint32_t kTileTokens = 512;  ///< keys of so many tokens stay in the cache for all queries
+
+  /// dots[w][t] := q_w . k_t, of keys [dim][n]: each by itself with its channels ascending, many tokens side by side.
+  static void Products(const Args& a, uint32_t n, uint32_t dim, std::span<const float> queries,
+                       std::span<const float> keys, std::span<float> dots) {
+    std::fill(dots.begin(), dots.end(), 0.0f);
+    for (uint32_t first = 0; first < n; first += kTileTokens) {
+      const uint32_t tokens = std::min(kTileTokens, n - first);
+      for (uint32_t w = 0; w < a.window; ++w) {
+        float* dot = dots.data() + uint64_t{w} * n + first;
+        for (uint32_t c = 0; c < dim; ++c) {
+          const float q = queries[uint64_t{w} * dim + c];
+          const float* key = keys.data() + uint64_t{c} * n + first;
+          for (uint32_t t = 0; t < tokens; ++t) dot[t] += q * key[t];
+        }
+      }
+    }
+  }
   /// sum_t := sum over the queries of A[q, t].
-  static void SumAttention(const Args& a, uint32_t n, uint32_t dim, std::span<const float> queries,
-                           std::span<const float> keys, std::span<double> sum) {
+  static void SumAttention(const Args& a, uint32_t n, uint32_t dim, std::span<const float> dots,
+                           std::span<double> sum) {
     std::vector<double> attention(n);
     std::fill(sum.begin(), sum.end(), 0.0);
     for (uint32_t w = 0; w < a.window; ++w) {
       const uint32_t seen = n - a.window + w + 1;
-      for (uint32_t t = 0; t < seen; ++t) {
-        float dot = 0;
-        for (uint32_t c = 0; c < dim; ++c) dot += queries[uint64_t{w} * dim + c] * keys[uint64_t{t} * dim + c];
-        attention[t] = dot / std::sqrt(double{1} * dim);
-      }
+      for (uint32_t t = 0; t < seen; ++t) attention[t] = dots[uint64_t{w} * n + t] / std::sqrt(double{1} * dim);
       Softmax(std::span(attention).first(seen));
       for (uint32_t t = 0; t < seen; ++t) sum[t] += attention[t];
     }

@@ -46,6 +46,6 @@ using SelectStages = StageList<  //
     CompensationMerge,           //
     SinkTokens,                  //
     WindowTokens,                //
-    HeadExtents>;
+    ExtentStage>;
 
 }  // namespace kvasir

@@ -7,7 +7,7 @@
 
 namespace kvasir {
 
-struct HeadExtents {
+struct ExtentStage {
   struct Args {};
   static constexpr StageRole kRole = StageRole::kExtent;
   static constexpr StageInfo kInfo = {"X", "ext", "ext(head)",

@@ -52,7 +52,7 @@ struct BlockInfo {
   BlockKey key, parent;
   uint32_t block_index = 0, token_count = 0;
   std::string namespace_name;
-  std::string spec;
+  std::string spec;           ///< View::Name()
   uint32_t parts = 0, parts_of = 0;      ///< sealed parts, parts of the whole block
   uint64_t bytes = 0;                    ///< encoded, all parts
   uint64_t dram_bytes = 0, ssd_bytes = 0;

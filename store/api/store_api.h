@@ -114,7 +114,7 @@ struct AcquireRequest {
   uint64_t epoch = 0;
   uint32_t shard = 0;
   std::vector<AcquiredRun> runs;
-  std::vector<std::string> accept;   ///< best first: "lossless", "any", or a canonical spec; chosen block by block
+  std::vector<std::string> accept;   ///< best first: "lossless", "any", or a View::Name(); chosen block by block
   uint32_t first_layer = 0, layers = 0;
   uint32_t first_head = 0, heads = 0;
   bool match_only = false;           ///< count, pin nothing, grant nothing

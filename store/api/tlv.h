@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The canonical encoding of Namespace and View: records of {type u16, length u32, bytes}, little endian, types
-// ascending. Used by store/api only.
+// The canonical encoding of Namespace, View and kept inputs: records of {type u16, length u32, bytes}, little endian, types
+// ascending.
 #pragma once
 
 #include <cstdint>

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/codec.h"
 #include "store/api/status.h"
 #include "store/api/tlv.h"
 
@@ -85,6 +84,9 @@ absl::StatusOr<View> View::Decode(std::string_view bytes) {
   // What the codec says holds: a copy cannot be relabelled, nor one copy have two spellings.
   if (view->spec != spec) in.Fail("spec", absl::StrCat("is not canonical, that would be '", view->spec, "'"));
   if (view->lossless ? lossless != 1 : lossless != 0) in.Fail("lossless", "is not what the codec says");
+  if (selection.size() > kSelectionBytesMax) {
+    in.Fail("selection", absl::StrCat(selection.size(), " bytes, max ", kSelectionBytesMax));
+  }
   if (!in.status().ok()) return in.status();
   view->selection = selection;
   return view;

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "kernels/codec.h"
 #include "kernels/kv_layout.h"
 #include "store/api/digest.h"
 
@@ -14,10 +15,12 @@ namespace kvasir {
 
 struct View {
   static constexpr size_t kEncodedBytesMax = 1024;
+  static constexpr size_t kSelectionBytesMax = 64;
+  static constexpr size_t kNameBytesMax = kSpecBytesMax + 1 + kSelectionBytesMax;
 
   std::string spec;               ///< canonical codec spec
   bool lossless = false;          ///< as the codec says; part of the digest so that nobody can relabel a copy
-  std::string selection;          ///< selection context, "" = none (a pure prefix object)
+  std::string selection;          ///< selection context: on what a choice of tokens depends; "" = none (a pure prefix object)
   uint32_t layers_per_part = 8;
   uint32_t heads_per_part = 1;
 
@@ -26,6 +29,8 @@ struct View {
   std::string Encode() const;
   static absl::StatusOr<View> Decode(std::string_view bytes);
   ViewDigest Digest() const;
+  /// What a reader calls it by: "spec", or "spec#selection". A choice of tokens is never taken for another, nor for none.
+  std::string Name() const { return selection.empty() ? spec : spec + "#" + selection; }
 
   uint32_t LayerGroups(const KvLayout& l) const { return (l.layers + layers_per_part - 1) / layers_per_part; }
   uint32_t HeadGroups(const KvLayout& l) const { return (l.kv_heads + heads_per_part - 1) / heads_per_part; }

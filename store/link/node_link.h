@@ -78,6 +78,8 @@ class NodeLink {
              absl::AnyInvocable<void(absl::StatusOr<OfferReply>)> done);
   void Acquire(const std::shared_ptr<Path>& path, AcquireRequest request, Instant deadline,
                absl::AnyInvocable<void(absl::StatusOr<AcquireReply>)> done);
+  /// In the session of a link that is up. What a put answers says nothing of the session: Aborted is another version there.
+  void Object(ObjectRequest request, Instant deadline, absl::AnyInvocable<void(absl::StatusOr<ObjectReply>)> done);
   void Renew(uint32_t shard, uint64_t lease, absl::AnyInvocable<void(bool gone)> done);
   /// Batched: leaves with the next turn of the Loop. Nothing is done about a lost one.
   void Release(uint32_t shard, uint64_t lease);

@@ -66,6 +66,18 @@ void NodeLink::Touch(TouchRequest request, absl::AnyInvocable<void(absl::StatusO
                                  });
 }
 
+void NodeLink::Object(ObjectRequest request, Instant deadline, absl::AnyInvocable<void(absl::StatusOr<ObjectReply>)> done) {
+  if (session_ == 0) return done(absl::UnavailableError("the session ended"));
+  request.session = session_;
+  const bool patient = Patient(deadline), put = request.put;
+  Call<ObjectRequest, ObjectReply>(
+      desk_.mailbox, desk_.loop, *api_, &StoreApi::Object, std::move(request), deadline,
+      [this, life = life_, patient, put, done = std::move(done)](absl::StatusOr<ObjectReply> reply) mutable {
+        if (life == life_ && !(put && absl::IsAborted(reply.status()))) Judge(reply.status(), patient);
+        done(std::move(reply));
+      });
+}
+
 bool NodeLink::Patient(Instant deadline) const {
   return deadline - desk_.loop.Now() >= desk_.call_deadline * 3 / 4;
 }

@@ -204,7 +204,7 @@ absl::StatusOr<AcquireRequest> FromProto(const v1::AcquireRequest& from) {
     if (!run.run().empty()) check.Digest("runs.run", run.run(), &added.run);
   }
   for (int i = 0; i < from.accept_size(); ++i) {
-    to.accept.push_back(check.Bytes({"accept", i}, from.accept(i), kSpecBytesMax));
+    to.accept.push_back(check.Bytes({"accept", i}, from.accept(i), View::kNameBytesMax));
   }
   to.first_layer = from.first_layer();
   to.layers = from.layers();

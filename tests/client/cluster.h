@@ -93,6 +93,11 @@ inline PushResult PushBlock(Session& session, const PrefixChain& chain, uint32_t
   request.view = std::move(view);
   return PushAndWait(session, std::move(request));
 }
+inline PushResult PushSelectedAndWait(Session& session, PushSelectedRequest request) {
+  std::promise<PushResult> done;
+  session.PushSelected(std::move(request), [&done](PushResult result) { done.set_value(std::move(result)); });
+  return done.get_future().get();
+}
 inline void PushAll(Session& session, const PrefixChain& chain, const Pages& pages, const std::string& view = "") {
   for (uint32_t block = 0; block < chain.size(); ++block) {
     const PushResult result = PushBlock(session, chain, block, pages, view);

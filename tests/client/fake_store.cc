@@ -107,7 +107,7 @@ void FakeStore::PullPart(const std::shared_ptr<OfferUnderWay>& offer, size_t ind
     offer->reply.parts[index] = std::move(status);
     if (--offer->left == 0) offer->answer(std::move(offer->reply));
   };
-  if (!refuse_.ok()) return settle(refuse_);
+  if (!refuse_.ok()) return settle(absl::Status(refuse_.code(), refuse_.message()));  // no rep is shared between threads
   if (blocks_[key].parts.contains(id)) return settle(absl::AlreadyExistsError("sealed by another"));
   auto connection = connections_.find(offer->request.session);
   if (connection == connections_.end()) return settle(absl::UnavailableError("no data connection"));
@@ -177,7 +177,7 @@ AcquireReply FakeStore::AnswerAcquire(const AcquireRequest& request) {
 const View* FakeStore::Choose(const AcquireRequest& request, const BlockOf& block) const {
   for (const std::string& wish : request.accept) {
     for (const auto& [digest, view] : block.views) {
-      if (wish != "any" && !ignore_accept_ && !(wish == "lossless" ? view.lossless : wish == view.spec)) continue;
+      if (!(wish == "any" && view.selection.empty()) && !ignore_accept_ && !(wish == "lossless" ? view.lossless && view.selection.empty() : wish == view.Name())) continue;
       bool whole = true;
       for (uint32_t l = request.first_layer; whole && l < request.first_layer + request.layers; ++l) {
         for (uint32_t h = request.first_head; whole && h < request.first_head + request.heads; ++h) {
@@ -242,8 +242,20 @@ void FakeStore::Touch(TouchRequest request, Duration, Answer<TouchReply> answer)
   });
 }
 
-void FakeStore::Object(ObjectRequest, Duration, Answer<ObjectReply> answer) {
-  answer(absl::UnimplementedError("the fake keeps no objects"));
+void FakeStore::Object(ObjectRequest request, Duration, Answer<ObjectReply> answer) {
+  thread_.loop().Post([this, request = std::move(request), answer = std::move(answer)]() mutable {
+    if (absl::Status status = Check(request.session); !status.ok()) return answer(status);
+    if (silent_) return swallowed_.push_back([a = std::move(answer)] {});
+    if (!request.put) {
+      const auto found = objects_.find(request.name);
+      if (found == objects_.end()) return answer(absl::NotFoundError(absl::StrCat("object '", request.name, "'")));
+      return answer(found->second);
+    }
+    ObjectReply& object = objects_[request.name];
+    if (request.version != object.version) return answer(absl::AbortedError("another version"));
+    object = {object.version + 1, std::move(request.value)};
+    answer(ObjectReply{object.version, ""});
+  });
 }
 
 std::unique_ptr<StoreApi::Watcher> FakeStore::Watch(uint64_t session, OnEvent event, OnEnd end) {
@@ -384,6 +396,12 @@ void FakeStore::ForEachPart(const std::function<void(const PartId&, std::span<st
     for (auto& [key, block] : blocks_) {
       for (auto& [id, stored] : block.parts) damage(id, {memory_.data() + stored.offset, stored.bytes});
     }
+  });
+}
+
+void FakeStore::ForEachObject(const std::function<void(const std::string& name, std::string& value)>& damage) {
+  Do([this, &damage] {
+    for (auto& [name, object] : objects_) damage(name, object.value);
   });
 }
 

@@ -57,6 +57,8 @@ class FakeStore : public StoreApi {
   void Announce(const Membership& membership);
   /// `damage` sees every stored part, whole, and may change its bytes.
   void ForEachPart(const std::function<void(const PartId&, std::span<std::byte>)>& damage);
+  /// `damage` sees every object's value and may change it.
+  void ForEachObject(const std::function<void(const std::string& name, std::string& value)>& damage);
   /// Forgets the parts for which it answers true.
   void DropParts(const std::function<bool(const PartId&)>& drop);
 
@@ -104,6 +106,7 @@ class FakeStore : public StoreApi {
   uint64_t next_session_ = 1, next_lease_ = 1, generation_ = 0;
   std::set<uint64_t> leases_;
   std::map<BlockKey, BlockOf> blocks_;
+  std::map<std::string, ObjectReply> objects_;
   std::vector<PendingPart> pending_;
   std::vector<std::shared_ptr<OfferUnderWay>> held_;
   std::vector<Task> swallowed_;

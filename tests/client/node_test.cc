@@ -3,6 +3,7 @@
 // through the loss of a node. Method: real nodes in this process, called directly.
 #include "store/node.h"
 #include "tests/client/cluster.h"
+#include "tests/client/extents.h"
 
 namespace kvasir::testing {
 namespace {
@@ -105,6 +106,65 @@ TEST_P(RealNodes, TwoReplicasOutliveOneNode) {
   const FetchResult result = FetchAll(*session, chain, read);
   EXPECT_EQ(result.blocks, kBlocks) << result.status;
   EXPECT_EQ(read.Difference(0, kBlocks), "");
+}
+
+/// Chosen twice, about two things, and there in full.
+TEST_P(RealNodes, ChoicesLieBesideTheFullBlocks) {
+  Start(3);
+  auto session = Open(2);
+  constexpr uint32_t kBlocks = 12, kTokens = kBlocks * 32;
+  const PrefixChain chain = session->Chain(Tokens(kBlocks));
+  Pages written(SmallNamespace(), {.tokens = kTokens});
+  written.FillWithTruth();
+  PushAll(*session, chain, written);
+  const std::string spec = "B:uni(0.25)|E:ext|R:win(8)|raw";
+  std::vector<float> scores(SmallNamespace().layout.layers * 4 * kTokens);
+  for (const std::string about : {"first", "second"}) {
+    for (size_t i = 0; i < scores.size(); ++i) scores[i] = static_cast<float>((i % kTokens) % (about == "first" ? 5 : 7));
+    SelectInputs inputs;
+    inputs.external_scores = scores;
+    const PushResult pushed = PushSelectedAndWait(*session, {&chain, &written.cache(), written.table(), nullptr, spec, about, &inputs});
+    ASSERT_TRUE(pushed.status.ok()) << pushed.status;
+    EXPECT_EQ(pushed.replicas, 2u);
+    EXPECT_EQ(pushed.existed, 0u);
+    Extents rows(SmallNamespace().layout, 0, 4, 4 * kTokens);
+    FetchRequest fetch;
+    fetch.chain = &chain;
+    fetch.extents = &rows.get();
+    fetch.accept = {*session->SelectedView(chain, spec, about)};
+    const FetchResult fetched = FetchAndWait(*session, fetch);
+    ASSERT_EQ(fetched.blocks, kBlocks) << fetched.status;
+    const ChainSelection chosen = ChooseHere(spec, written.cache(), written.table(), kTokens, inputs);
+    std::vector<uint32_t> positions;
+    for (uint32_t token = 0; token < kTokens; ++token) {
+      if (chosen.selection.classes[token] != RowClass::kDropped) positions.push_back(token);
+    }
+    ASSERT_EQ(positions.size(), kTokens / 4);
+    EXPECT_TRUE(std::equal(positions.begin(), positions.end(), rows.layer(0).positions.begin()));
+    fetch.accept = {spec, "any"};
+    EXPECT_EQ(FetchAndWait(*session, fetch).views, std::vector<std::string>(kBlocks, "P:raw"));
+  }
+  Pages read(SmallNamespace(), {.tokens = kTokens});
+  EXPECT_EQ(FetchAll(*session, chain, read).blocks, kBlocks);
+  EXPECT_EQ(read.Difference(0, kBlocks), "");
+}
+
+TEST_P(RealNodes, InputsAreKeptAsObjects) {
+  Start(2);
+  auto session = Open(2);
+  const PrefixChain chain = session->Chain(Tokens(4));
+  const std::vector<float> scores((3u << 20) / 4 + 5, 0.25f);  // three pieces and a bit
+  SelectInputs inputs;
+  inputs.external_scores = scores;
+  std::promise<absl::Status> kept;
+  session->KeepInputs(chain, "", inputs, [&](absl::Status status) { kept.set_value(std::move(status)); });
+  const absl::Status status = kept.get_future().get();
+  EXPECT_TRUE(status.ok()) << status;
+  std::promise<absl::StatusOr<std::shared_ptr<const KeptInputs>>> loaded;
+  session->LoadInputs(chain, "", [&](const auto& got) { loaded.set_value(got); });
+  const auto got = loaded.get_future().get();
+  ASSERT_TRUE(got.ok()) << got.status();
+  EXPECT_EQ(KeptInputs::Encode((*got)->inputs()), KeptInputs::Encode(inputs));
 }
 
 INSTANTIATE_TEST_SUITE_P(Transports, RealNodes, ::testing::Values("loopback", "tcp", "shm"));

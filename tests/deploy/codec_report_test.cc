@@ -82,7 +82,7 @@ values  kept rows              524288       16.0000
 
 A chain of 2048 tokens of made-up Gaussian numbers, all metadata counted, takes 8.012 bits a value
 (8.012 for keys, 8.012 for values): 2.00 times smaller than bf16.
-Chooses tokens over a whole chain: its view is pushed after prefill, beside the full one.
+Chooses tokens over a whole chain: Session::PushSelected, after prefill; the full view stays.
 Sections that hold rows are bounds, each as if all tokens went that way.
 Drops tokens: heads differ in length, each is an extent of its own with the positions it has.
 )";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Codec::Decode over damaged frames: first byte the codec, second the shape, the rest the frame. It must stay inside
-// frame and dense memory, whatever the bytes say.
+// frame and dense memory, whatever the bytes say. Where tokens may be missing, Codec::Rows and DecodeRows instead.
 #include <cstring>
 #include <memory>
 
@@ -17,7 +17,10 @@ constexpr const char* kSpecs[] = {"raw",
                                   "int(3,tok,32)",
                                   "int(2,chan,16,sym)",
                                   "k:int(2,chan,32)|v:int(4,tok,32)",
-                                  "splitexp(ans)"};
+                                  "splitexp(ans)",
+                                  "B:uni(0.5)|E:knorm|raw",
+                                  "B:uni(0.5)|E:knorm|R:sink(3)|int(4,tok,32)",
+                                  "B:uni(0.5)|E:knorm(demote)|raw|d:int(2,tok,32)"};
 
 struct Case {
   std::shared_ptr<const Codec> codec;
@@ -43,8 +46,19 @@ void Run(std::span<const uint8_t> input) {
   if (input.size() < 2) return;
   const Case c = CaseOf(input[0], input[1]);
   if (!c.codec->Check(c.tensor, c.shape).ok()) return;
+  const std::span<const std::byte> frame = std::as_bytes(input.subspan(2));
   std::vector<std::byte> dense(c.shape.bytes()), scratch;
-  const auto done = c.codec->Decode(c.tensor, c.shape, std::as_bytes(input.subspan(2)), dense, scratch);
+  if (c.codec->drops()) {
+    const auto rows = c.codec->Rows(c.tensor, c.shape, frame);
+    if (!rows.ok()) return Require(rows.error().code == ErrorCode::kDataLoss, "a damaged frame is DataLoss");
+    uint64_t count = 0;
+    for (const uint32_t of_head : rows->counts) count += of_head;
+    Require(count == rows->slots.size() && count <= uint64_t{c.shape.heads} * c.shape.tokens, "rows are of the frame");
+    for (const uint32_t slot : rows->slots) Require(slot < c.shape.tokens, "a slot is a token of the frame");
+    dense.resize(count * c.shape.dim * ElementBytes(c.shape.element));
+  }
+  const auto done = c.codec->drops() ? c.codec->DecodeRows(c.tensor, c.shape, frame, dense, scratch)
+                                     : c.codec->Decode(c.tensor, c.shape, frame, dense, scratch);
   if (!done.ok()) Require(done.error().code == ErrorCode::kDataLoss, "a damaged frame is DataLoss");
 }
 
@@ -56,7 +70,13 @@ std::vector<std::string> Seeds() {
       if (!c.codec->Check(c.tensor, c.shape).ok()) continue;
       std::vector<std::byte> dense(c.shape.bytes()), frame(c.codec->MaxFrameBytes(c.tensor, c.shape)), scratch;
       for (size_t i = 0; i < dense.size(); ++i) dense[i] = static_cast<std::byte>(i * 37 % 61 + 20);
-      const uint64_t bytes = c.codec->Encode(c.tensor, c.shape, dense, frame, scratch);
+      FrameInputs inputs;
+      std::vector<RowClass> classes;
+      const RowClass others = c.codec->drops() ? RowClass::kDropped : RowClass::kDemoted;
+      for (uint32_t i = 0; i < c.shape.heads * c.shape.tokens; ++i)
+        classes.push_back(i % 3 == 0 ? RowClass::kKept : others);
+      if (c.codec->selection() != nullptr) inputs.row_classes = classes.data();
+      const uint64_t bytes = c.codec->Encode(c.tensor, c.shape, dense, frame, scratch, Destination::kCache, inputs);
       std::string seed = {static_cast<char>(codec), static_cast<char>(shape)};
       seeds.push_back(seed.append(reinterpret_cast<const char*>(frame.data()), bytes));
     }

@@ -43,6 +43,16 @@ TEST(View, EveryFieldChangesTheDigest) {
   EXPECT_EQ(digests.size(), views.size());
 }
 
+TEST(View, ItsNameHasItsSelection) {
+  View view = *View::Make("raw", 4, 2);
+  EXPECT_EQ(view.Name(), view.spec);
+  view.selection = std::string(View::kSelectionBytesMax, 'x');
+  EXPECT_EQ(view.Name(), view.spec + "#" + view.selection);
+  EXPECT_TRUE(View::Decode(view.Encode()).ok());
+  view.selection += 'x';
+  EXPECT_EQ(View::Decode(view.Encode()).status().message(), "view: selection: 65 bytes, max 64");
+}
+
 TEST(View, DecodeGivesBackAndRefusesDamage) {
   View view = *View::Make("k:int(4,chan,32)|v:int(4,tok,32)", 4, 2);
   view.selection = "query:7";

@@ -86,8 +86,8 @@ TEST(WireConvert, Acquire) {
   using P = v1::AcquireRequest;
   const P good = Good<AcquireRequest, P>([](const P& p) { return p.runs_size() > 0 && p.accept_size() > 0; });
   EXPECT_EQ(Refusal(good, [](P*) {}), "accepted");
-  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_accept(0)->resize(513); }),
-            "AcquireRequest: accept[0]: 513 bytes, at most 512");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_accept(0)->resize(578); }),
+            "AcquireRequest: accept[0]: 578 bytes, at most 577");
   EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_runs(0)->add_keys("short"); })
                 .rfind("AcquireRequest: runs.keys[", 0), 0u);
   EXPECT_EQ(Refusal(good, [](P* p) {
