@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "client/counters.h"
 #include "client/session.h"
@@ -26,6 +27,7 @@ struct Desk {
   ViewBook& views;
   uint64_t writer = 0;      ///< random; in the header of every part this Session makes
   LinkDesk links;           ///< of every NodeLink
+  std::string push_view;    ///< of pushes that name none: options.push_view, or what "auto" became
 
   void Count(Counter counter, uint64_t by = 1) const { counters.Add(counter, by); }
   void Trace(const TraceSpan& span) const {

@@ -78,7 +78,7 @@ absl::Status CheckPush(PushOrder& order, Desk& desk) {
     request.layers = end_layer - std::min(request.first_layer, end_layer);
   }
   const SessionOptions& options = desk.options;
-  auto view = desk.views.ToWrite(request.view.empty() ? options.push_view : request.view, options.layers_per_part,
+  auto view = desk.views.ToWrite(request.view.empty() ? desk.push_view : request.view, options.layers_per_part,
                                  options.heads_per_part, ns.block_tokens, order.selection_context);
   if (!view.ok()) return view.status();
   order.view = *std::move(view);

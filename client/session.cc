@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/auto_view.h"
 #include "client/desk.h"
 #include "client/dial.h"
 #include "client/fetch.h"
@@ -70,7 +71,7 @@ class SessionImpl : public Session {
         bench_(mailbox_, *options_.device, options_.codec_threads),
         desk_{.loop = thread_->loop(), .options = options_, .ns_digest = options_.ns.Digest(),
               .mailbox = mailbox_, .counters = counters_, .staging = *staging_,
-              .bench = bench_, .views = views_, .writer = NewIncarnation(), .links = Links()},
+              .bench = bench_, .views = views_, .writer = NewIncarnation(), .links = Links(), .push_view = options_.push_view},
         router_(desk_),
         matches_(desk_, router_),
         pushes_(desk_, router_),
@@ -79,8 +80,11 @@ class SessionImpl : public Session {
         fetches_(desk_, router_) {}
   ~SessionImpl() override;
   absl::Status Connect();
+  /// Makes "auto" a view. Blocks for the trial where there is no choice yet.
+  void AgreeOnView();
 
   const Namespace& ns() const override { return options_.ns; }
+  std::string push_view() const override { return desk_.push_view; }
   PrefixChain Chain(std::span<const uint32_t> tokens) const override {
     return PrefixChain::FromTokens(options_.domain, options_.ns, tokens);
   }
@@ -184,6 +188,38 @@ absl::Status SessionImpl::Connect() {
     absl::StrAppend(&tried, tried.empty() ? "" : "; ", address, ": ", status.message());
   }
   return absl::UnavailableError(absl::StrCat("no node answered: ", tried));
+}
+
+void SessionImpl::AgreeOnView() {
+  const auto load = [this] {
+    Handover<absl::StatusOr<std::string>> loaded;
+    thread_->loop().Post([&] { LoadChoice(desk_, router_, [&loaded](auto kept) { loaded.Give(std::move(kept)); }); });
+    return loaded.Take();
+  };
+  const auto warn = [this](const absl::Status& why) {
+    if (options_.warn) thread_->Call([&] { options_.warn("", absl::StrCat("view auto: ", why.message())); });
+  };
+  // Where nothing can be tried: what costs no link more than elements as they are, and few links less.
+  std::string view = AutoCandidates(options_.ns).size() > 1 ? "splitexp" : "raw";
+  absl::StatusOr<std::string> kept = load();
+  if (absl::IsNotFound(kept.status()) && options_.device->memory() == MemoryKind::kHost) {
+    const auto trials = TryViews(*this, options_);
+    if (trials.ok()) {
+      Handover<absl::Status> told;
+      thread_->loop().Post([&] {
+        KeepChoice(desk_, router_, FormatChoice(ChooseView(*trials), *trials), [&told](const absl::Status& status) { told.Give(status); });
+      });
+      told.Take().IgnoreError();  // another may have been first: what is there now counts
+      kept = load();
+      if (!kept.ok()) kept = ChooseView(*trials).view;
+    } else {
+      warn(trials.status());
+    }
+  }
+  const auto parsed = kept.ok() ? ParseChoice(*kept, options_.ns) : absl::StatusOr<std::string>(kept.status());
+  if (parsed.ok()) view = *parsed;
+  if (!parsed.ok() && !absl::IsNotFound(parsed.status())) warn(parsed.status());
+  thread_->Call([&] { desk_.push_view = view; });
 }
 
 void SessionImpl::Match(const PrefixChain& chain, std::function<void(MatchResult)> done) {
@@ -334,7 +370,8 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(SessionOptions options) {
   }
   if (absl::Status status = options.ns.Validate(); !status.ok()) return status;
   if (auto accept = client::CanonicalAccept(options.accept); !accept.ok()) return accept.status();
-  if (auto view = View::Make(options.push_view, options.layers_per_part, options.heads_per_part); !view.ok()) {
+  const bool choose = options.push_view == client::kAutoView;
+  if (auto view = View::Make(choose ? "raw" : options.push_view, options.layers_per_part, options.heads_per_part); !view.ok()) {
     return view.status();
   }
   if (!options.dial) {
@@ -347,6 +384,7 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(SessionOptions options) {
   if (!staging.ok()) return staging.status();
   auto session = std::make_unique<client::SessionImpl>(std::move(options), *std::move(staging));
   if (absl::Status status = session->Connect(); !status.ok()) return status;
+  if (choose) session->AgreeOnView();
   return session;
 }
 

@@ -52,7 +52,9 @@ struct SessionOptions {
   DomainKey domain;
   Namespace ns;
 
-  std::string push_view = "raw";              ///< codec spec of what is pushed
+  /// Codec spec of what is pushed. "auto": the lossless view that was seen to come back fastest, tried once for a cluster and
+  /// namespace, by the first Session, within Open (client/auto_view.h); "splitexp" where pages are not in host memory.
+  std::string push_view = "auto";
   uint32_t layers_per_part = 8;               ///< grid of the pushed view
   uint32_t heads_per_part = 1;
   std::vector<std::string> accept = {"lossless"};  ///< views a fetch takes, best first
@@ -153,6 +155,8 @@ class Session {
   virtual ~Session() = default;  ///< ends what is under way with Aborted; no callback runs after it returns
 
   virtual const Namespace& ns() const = 0;
+  /// The spec of pushes that name no view: options.push_view, or what "auto" became.
+  virtual std::string push_view() const = 0;
   virtual PrefixChain Chain(std::span<const uint32_t> tokens) const = 0;
   virtual Membership membership() const = 0;
   virtual uint32_t run_blocks() const = 0;

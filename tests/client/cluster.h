@@ -36,6 +36,7 @@ class Cluster {
 
   SessionOptions Options() const {
     SessionOptions options;
+    options.push_view = "raw";
     options.nodes = {"control-0"};
     options.domain = DomainKey::FromPassphrase("tests");
     options.ns = SmallNamespace();

@@ -161,6 +161,7 @@ class MovingCluster {
   // ---- clients ----
   SessionOptions ClientOptions(uint32_t replicas) {
     SessionOptions options;
+    options.push_view = "raw";
     for (const Member& member : membership().members) options.nodes.push_back(member.control);
     options.domain = DomainKey::FromPassphrase("tests");
     options.ns = SmallNamespace();

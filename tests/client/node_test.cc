@@ -33,6 +33,7 @@ class RealNodes : public ::testing::TestWithParam<const char*> {
   }
   std::unique_ptr<Session> Open(uint32_t replicas) {
     SessionOptions options;
+    options.push_view = "raw";
     options.nodes = {"control-0"};
     options.domain = DomainKey::FromPassphrase("tests");
     options.ns = SmallNamespace();

@@ -47,6 +47,7 @@ class Returns {
 
 SessionOptions OptionsOf(const LoadOptions& load) {
   SessionOptions options;
+  options.push_view = "raw";
   options.nodes = load.nodes;
   options.tenant = "cluster herd";
   options.domain = DomainOf(load.shape);

@@ -81,6 +81,7 @@ Load::~Load() {
 /// Deadlines are the Session's own: what is measured is what a client gets that sets none.
 absl::StatusOr<std::unique_ptr<Session>> Load::OpenSession(Ack ack) const {
   SessionOptions session;
+  session.push_view = "raw";
   session.nodes = options_.nodes;
   session.tenant = "cluster load";
   session.domain = DomainOf(options_.shape);

@@ -90,6 +90,7 @@ class Pusher {
 SessionOptions DemoSession(const StoreAddress& store, TextEngine& engine) {
   const model::Model& model = engine.model();
   SessionOptions options;
+  options.push_view = "raw";  // every push names its own
   options.nodes = store.nodes;
   options.tenant = "demo";
   options.domain = DomainKey::FromPassphrase("kvasir demo");

@@ -17,6 +17,7 @@ NodeOptions SmallNode() {
 }
 SessionOptions ForModel() {
   SessionOptions options;
+  options.push_view = "raw";
   options.domain = DomainKey::FromPassphrase("embedded");
   options.ns.name = "embedded-model";
   options.ns.layout = {1, 1, 8, 8, ElementType::kBfloat16};
