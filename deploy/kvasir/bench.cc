@@ -14,6 +14,8 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_format.h"
+#include "client/auto_view.h"
 #include "client/session.h"
 #include "deploy/kvasir/command.h"
 #include "deploy/kvasir/nodes.h"
@@ -322,8 +324,7 @@ absl::Status Verdict(std::span<const Phase> phases) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Session>> OpenSession(const GlobalFlags& global, const BenchFlags& flags,
-                                                     const Namespace& ns) {
+absl::StatusOr<SessionOptions> OptionsOf(const GlobalFlags& global, const BenchFlags& flags, const Namespace& ns) {
   SessionOptions options;
   options.nodes = global.nodes;
   options.tenant = "kvasir-bench";
@@ -340,16 +341,56 @@ absl::StatusOr<std::unique_ptr<Session>> OpenSession(const GlobalFlags& global, 
   options.fetch_deadline = kBlockDeadline;
   options.call_deadline = global.timeout;
   options.transports = Split(flags.transports, ',');
-  auto session = Session::Open(std::move(options));
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<Session>> OpenSession(const GlobalFlags& global, const SessionOptions& options) {
+  auto session = Session::Open(options);
   if (!session.ok() && session.status().code() == absl::StatusCode::kUnavailable) {
     return Unreachable(Join(global.nodes, ", "), session.status());
   }
   return session;
 }
 
+/// `--codec auto`: what a Session that says "auto" would choose here, and what it saw. Keeps nothing.
+absl::Status TryAuto(const GlobalFlags& global, const BenchFlags& flags) {
+  const Namespace ns = MakeNamespace(flags);
+  auto options = OptionsOf(global, flags, ns);
+  if (!options.ok()) return options.status();
+  options->push_view = "raw";
+  options->accept = {"lossless"};
+  const auto session = OpenSession(global, *options);
+  if (!session.ok()) return session.status();
+  const auto trials = client::TryViews(**session, *options);
+  if (!trials.ok()) return trials.status();
+  const client::ViewTrial& chosen = client::ChooseView(*trials);
+  const auto rate = [](const client::ViewTrial& trial, double seconds) { return static_cast<double>(trial.raw_bytes) / seconds; };
+  const auto share = [](const client::ViewTrial& trial) {
+    return static_cast<double>(trial.stored_bytes) / static_cast<double>(trial.raw_bytes);
+  };
+  nlohmann::ordered_json out = {{"codec", "auto"}, {"chosen", chosen.view}, {"trials", nlohmann::ordered_json::array()}};
+  Table table({"VIEW", "PUSH", "FETCH", "BYTES OF RAW", ""});
+  for (const client::ViewTrial& trial : *trials) {
+    out["trials"].push_back({{"view", trial.view},
+                             {"push_raw_bytes_per_second", rate(trial, trial.push_s)},
+                             {"fetch_raw_bytes_per_second", rate(trial, trial.fetch_s)},
+                             {"bytes_of_raw", share(trial)}});
+    table.Row({trial.view, HumanRate(rate(trial, trial.push_s)), HumanRate(rate(trial, trial.fetch_s)),
+               absl::StrFormat("%.3f", share(trial)), &trial == &chosen ? "chosen" : ""});
+  }
+  if (global.json) {
+    std::printf("%s\n", out.dump(1).c_str());
+  } else {
+    std::printf("%s\nThe fastest to fetch; of those within %.0f %% of it, the one of fewest bytes.\n", table.Text().c_str(),
+                100 * (client::kAlike - 1));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status RunBench(const GlobalFlags& global, const BenchFlags& flags) {
+  if (flags.codec == client::kAutoView) return TryAuto(global, flags);
   const auto codec = Codec::Parse(flags.codec);
   if (!codec.ok()) return absl::InvalidArgumentError(Cat("--codec: ", codec.error().message, ". See: kvasir codecs"));
   const Namespace ns = MakeNamespace(flags);
@@ -358,7 +399,9 @@ absl::Status RunBench(const GlobalFlags& global, const BenchFlags& flags) {
     return absl::InvalidArgumentError(Cat(flags.in_flight, " blocks of ", HumanBytes(block), " in flight need ",
                                           HumanBytes(memory), " here. Give less --in-flight, --layers or --heads"));
   }
-  auto session = OpenSession(global, flags, ns);
+  const auto options = OptionsOf(global, flags, ns);
+  if (!options.ok()) return options.status();
+  auto session = OpenSession(global, *options);
   if (!session.ok()) return session.status();
   Bench bench(flags, ns, **session, (*codec)->lossless());
   const Phase phases[] = {bench.Push(), bench.Fetch()};
