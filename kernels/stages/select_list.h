@@ -5,6 +5,7 @@
 #include "kernels/stages/b_ada.h"
 #include "kernels/stages/b_class.h"
 #include "kernels/stages/b_cos3.h"
+#include "kernels/stages/b_flag.h"
 #include "kernels/stages/b_head.h"
 #include "kernels/stages/b_pyr.h"
 #include "kernels/stages/b_uni.h"
@@ -16,6 +17,7 @@
 #include "kernels/stages/e_ext.h"
 #include "kernels/stages/e_knorm.h"
 #include "kernels/stages/e_late.h"
+#include "kernels/stages/e_span.h"
 #include "kernels/stages/e_vnorm.h"
 #include "kernels/stages/e_win.h"
 #include "kernels/stages/m_comp.h"
@@ -31,6 +33,7 @@ using SelectStages = StageList<  //
     AdaptiveBudget,              //
     ClassBudget,                 //
     CosineBudget,                //
+    FlagBudget,                  //
     HeadBudget,                  //
     PyramidBudget,               //
     AttentionScorer,             //
@@ -42,6 +45,7 @@ using SelectStages = StageList<  //
     LateScorer,                  //
     WindowScorer,                //
     ChunkScores,                 //
+    SpanScores,                  //
     ValueNormScores,             //
     CompensationMerge,           //
     SinkTokens,                  //
