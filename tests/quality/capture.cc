@@ -146,7 +146,7 @@ void ScoreReconstruction(const Pass& twice, Capture& c) {
   for (uint64_t h = 0; h < heads; ++h) {
     const auto keys =
         twice.rows.Of(static_cast<uint32_t>(h / c.layout.kv_heads), h % c.layout.kv_heads, KvTensor::kKey);
-    for (uint32_t q = n; q < 2 * n; q += kReconstructionStride) {
+    for (uint32_t q = n; q < 2 * n; ++q) {
       for (uint32_t member = 0; member < group; ++member) {
         Attend(&twice.queries[((h * group + member) * 2 * n + q) * dim], keys, dim, q + 1, a);
         for (uint32_t t = 0; t < n; ++t) c.reconstruction[h * n + t] = std::max(c.reconstruction[h * n + t], a[t]);

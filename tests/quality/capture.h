@@ -15,7 +15,6 @@ namespace kvasir::quality {
 inline constexpr uint32_t kCaptureWindow = 64;        ///< queries a head in window_queries
 inline constexpr float kCaptureDecay = 0.95f;         ///< of the decayed attention sums (A2SF)
 inline constexpr uint32_t kCaptureFuture = 512;       ///< positions that query_mean and query_covariance look ahead
-inline constexpr uint32_t kReconstructionStride = 4;  ///< every such query of the repeated text scores (KVzip)
 
 /// Keys and values as floats, [layers][heads][tokens][dim]; copied by each selection that merges.
 class CapturedRows final : public ChainRows {

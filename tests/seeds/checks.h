@@ -56,6 +56,8 @@ const NamedCheck* FindCheck(uint32_t row);
 std::span<const NamedCheck> CodecChecks();
 std::span<const NamedCheck> SelectionChecks();
 std::span<const NamedCheck> FlagChecks();
+std::span<const NamedCheck> LayerChecks();
+std::span<const NamedCheck> MergeChecks();
 std::span<const NamedCheck> ModelChecks();
 
 /// A capture with those flags as its external scores.

@@ -141,6 +141,37 @@ std::vector<double> WindowScores(const Capture& c, uint64_t head, const WindowSc
   return score;
 }
 
+/// CAKE's scores of one head: mean and variance over the window of the attention of each query head.
+std::vector<double> MomentScores(const Capture& c, uint64_t head, const MeanVarianceScorer::Args& a) {
+  const uint64_t n = c.tokens, dim = c.layout.key_dim, group = c.query_heads / c.layout.kv_heads, half = a.kernel / 2;
+  const uint64_t before = n - a.window;
+  const auto keys =
+      c.rows.Of(static_cast<uint32_t>(head / c.layout.kv_heads), head % c.layout.kv_heads, KvTensor::kKey);
+  std::vector<double> score(n);
+  for (uint64_t q = head * group; q < (head + 1) * group; ++q) {
+    std::vector<std::vector<double>> attention;
+    for (uint64_t w = before; w < n; ++w) {
+      std::vector<double>& e = attention.emplace_back(w + 1);
+      double all = 0;
+      for (uint64_t t = 0; t <= w; ++t) {
+        all += e[t] = std::exp(Dot(&c.queries[(q * n + w) * dim], &keys[t * dim], dim) / std::sqrt(double{1} * dim));
+      }
+      for (double& x : e) x /= all;
+    }
+    std::vector<double> padded(n + 2 * half);
+    for (uint64_t t = 0; t < before; ++t) {
+      double mean = 0, variance = 0;
+      for (const auto& e : attention) mean += e[t] / a.window;
+      for (const auto& e : attention) variance += (e[t] - mean) * (e[t] - mean) / a.window;
+      padded[half + t] = mean + a.gamma * variance;
+    }
+    for (uint64_t t = 0; t < before; ++t) {
+      for (uint64_t i = t; i < t + a.kernel; ++i) score[t] += padded[i];
+    }
+  }
+  return score;
+}
+
 template <class S>
 bool Is(const StageCall& call) {
   return call.stage == SelectStages::IndexOf<S>();
@@ -176,6 +207,11 @@ std::vector<double> ReferenceScores(const Capture& c, const StageCall& scorer, u
     WindowScorer::Args args;
     std::memcpy(&args, scorer.args, sizeof args);
     return WindowScores(c, head, args);
+  }
+  if (Is<MeanVarianceScorer>(scorer)) {
+    MeanVarianceScorer::Args args;
+    std::memcpy(&args, scorer.args, sizeof args);
+    return MomentScores(c, head, args);
   }
   return {};
 }

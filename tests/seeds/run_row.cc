@@ -30,7 +30,8 @@ Capture WithFlags(const Capture& capture,
 }
 
 const NamedCheck* FindCheck(uint32_t row) {
-  for (const auto checks : {CodecChecks(), SelectionChecks(), FlagChecks(), ModelChecks()}) {
+  for (const auto checks :
+       {CodecChecks(), SelectionChecks(), FlagChecks(), LayerChecks(), MergeChecks(), ModelChecks()}) {
     for (const NamedCheck& check : checks) {
       if (check.row == row) return &check;
     }
