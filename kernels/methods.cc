@@ -32,6 +32,8 @@ constexpr Method kMethods[] = {
      "DynamicKV: Task-Aware Adaptive KV Cache Compression for Long Context LLMs", "2412.14838"},
     {"expected-attention", 0, "B:uni(0.25)|E:expq|R:sink(4)|raw",
      "Expected Attention: KV Cache Compression by Estimating Attention from Future Queries Distribution", "2510.00636"},
+    {"fast-gen", 9, "B:flag|E:pol(0.95,0.3)|raw",
+     "Model Tells You What to Discard: Adaptive KV Cache Compression for LLMs", "2310.01801"},
     {"fast-kv", 23, "B:tsp(0.1,15,0.2)|E:win(8,7)|E:tsp(15,0.2)|R:win(8)|raw",
      "FastKV: KV Cache Compression for Fast Long-Context Processing with Token-Selective Propagation", "2502.01068"},
     {"flexgen4", 0, "int(4,tok,64)",

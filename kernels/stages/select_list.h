@@ -23,6 +23,7 @@
 #include "kernels/stages/e_knorm.h"
 #include "kernels/stages/e_late.h"
 #include "kernels/stages/e_mv.h"
+#include "kernels/stages/e_pol.h"
 #include "kernels/stages/e_span.h"
 #include "kernels/stages/e_tsp.h"
 #include "kernels/stages/e_vnorm.h"
@@ -59,6 +60,7 @@ using SelectStages = StageList<  //
     KeyNormScorer,               //
     LateScorer,                  //
     MeanVarianceScorer,          //
+    PolicyScorer,                //
     WindowScorer,                //
     ChunkScores,                 //
     SpanScores,                  //

@@ -168,6 +168,54 @@ TEST(LayerBudgets, MeanAndVarianceScoreAsInCake) {
   }
 }
 
+TEST(LayerBudgets, PoliciesAreFastGens) {
+  auto rng = testing::Rng(117);
+  SelectFixture f(kTokens, rng, kLayout, kWindow);
+  f.spans = {{0, 2, TokenSpan::Kind::kSpecial},
+             {7, 8, TokenSpan::Kind::kPunctuation},
+             {30, 33, TokenSpan::Kind::kPunctuation}};
+  f.inputs.spans = f.spans;
+  for (const auto& [tau, share] : {std::pair{0.5, 0.3}, {0.02, 0.3}, {0.08, 0.2}, {0.9, 0.3}, {0.99, 0.1}}) {
+    const auto selection = f.Run("B:flag|E:pol(" + std::to_string(tau) + "," + std::to_string(share) + ")|raw");
+    ASSERT_TRUE(selection.ok()) << selection.error().message;
+    const auto of_share = static_cast<size_t>(share * kTokens + 0.5);
+    for (uint64_t head = 0; head < 6; ++head) {
+      std::vector<double> paid(kTokens);
+      for (uint64_t q = 2 * head; q < 2 * head + 2; ++q) {
+        for (uint64_t w = 0; w < kWindow; ++w) {
+          const std::vector<double> a = Attention(f, q, w);
+          for (uint64_t t = 0; t < a.size(); ++t) paid[t] += a[t] / (2 * kWindow);
+        }
+      }
+      std::vector<std::pair<float, uint64_t>> frequent;
+      for (uint64_t t = 0; t < kTokens; ++t) frequent.emplace_back(-f.sums[head * kTokens + t], t);
+      std::sort(frequent.begin(), frequent.end());
+      std::vector<bool> keeps(kTokens);
+      double held = 0;
+      const auto add = [&](uint64_t t) {
+        if (!keeps[t]) held += paid[t];
+        keeps[t] = true;
+      };
+      add(0), add(1);
+      if (held < tau) add(7), add(30), add(31), add(32);
+      for (size_t i = 0, more = held < tau; more != 0 && i < of_share; ++i) add(frequent[i].second);
+      for (size_t i = 0, more = held < tau; more != 0 && i < of_share; ++i) add(kTokens - 1 - i);
+      for (size_t i = 0, more = held < tau; more != 0 && i < kTokens; ++i) add(i);
+      for (uint64_t t = 0; t < kTokens; ++t) {
+        EXPECT_EQ(selection->classes[head * kTokens + t] != RowClass::kDropped, keeps[t]) << tau << ", head " << head;
+      }
+    }
+  }
+  for (auto* input : {&f.inputs.attention_sums, &f.inputs.window_queries}) {
+    const auto brought = *input;
+    *input = {};
+    EXPECT_FALSE(f.Run("B:flag|E:pol|raw").ok());
+    *input = brought;
+  }
+  f.inputs.spans = {};
+  EXPECT_NE(f.Run("B:flag|E:pol|raw").error().message.find("spans"), std::string::npos);
+}
+
 TEST(LayerBudgets, InputsThatAreMissingOrTooFewAreNamed) {
   auto rng = testing::Rng(116);
   for (const char* spec : {"B:ent(40)|E:ext|raw", "B:unc(40)|E:ext|raw", "B:uni(40)|E:mv|raw"}) {

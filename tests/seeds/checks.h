@@ -24,6 +24,7 @@ struct Verdict {
 
 /// What checks run on; made once.
 struct Fixtures {
+  std::vector<uint32_t> tokens;                  ///< of the text
   Capture text;                                  ///< of the reference model, 768 tokens of held-out text
   Capture synthetic;                             ///< heads of 128, outlier channels, RoPE, a falling spectrum
   std::function<quality::SelectBench*()> bench;  ///< made when first asked for; null: could not be made
@@ -63,6 +64,9 @@ std::span<const NamedCheck> ModelChecks();
 /// A capture with those flags as its external scores.
 Capture WithFlags(const Capture& capture,
                   const std::function<bool(uint32_t layer, uint32_t head, uint32_t token)>& keeps);
+
+/// Where a text has punctuation, and its line ends as what is special: from its tokens alone, which are bytes.
+std::vector<TokenSpan> MarkedSpans(std::span<const uint32_t> tokens);
 
 /// "a 1.50, b 2.00" by printf.
 std::string Said(const char* format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What checks run on: a captured text of the reference model, and numbers drawn in the shape of a larger model's.
+#include <cctype>
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
@@ -94,7 +95,7 @@ Result<Fixtures> MakeFixtures(const FixtureOptions& options) {
   const auto tokens = model::TokensOf(std::string_view(*text).substr(kTextOffset, kTextTokens));
   Result<Capture> captured = quality::CaptureChain(*model, tokens, *heads, {.threads = options.threads});
   if (!captured.ok()) return captured.error();
-  Fixtures fixtures{std::move(*captured), SyntheticCapture(), {}};
+  Fixtures fixtures{tokens, std::move(*captured), SyntheticCapture(), {}};
   for (uint32_t begin = 20; begin + 60 < kTextTokens; begin += 60 + begin % 17) {  // "examples" of uneven length
     fixtures.text.spans.push_back({begin, begin + 43 + begin % 11, TokenSpan::Kind::kExample});
   }
@@ -107,6 +108,19 @@ Result<Fixtures> MakeFixtures(const FixtureOptions& options) {
     return bench->get();
   };
   return fixtures;
+}
+
+std::vector<TokenSpan> MarkedSpans(std::span<const uint32_t> tokens) {
+  std::vector<TokenSpan> spans;
+  for (uint32_t t = 0; t < tokens.size(); ++t) {
+    const auto byte = static_cast<unsigned char>(tokens[t]);
+    if (byte == '\n') {
+      spans.push_back({t, t + 1, TokenSpan::Kind::kSpecial});
+    } else if (std::ispunct(byte) != 0) {
+      spans.push_back({t, t + 1, TokenSpan::Kind::kPunctuation});
+    }
+  }
+  return spans;
 }
 
 std::string Said(const char* format, ...) {

@@ -219,7 +219,8 @@ std::vector<double> ReferenceScores(const Capture& c, const StageCall& scorer, u
 /// Whether no token that is not kept has a greater score than one that is. Empty: so it is.
 std::string IndexSets(const Codec& codec, const Capture& c, const StoredChain& stored) {
   const SelectionSpec& spec = *codec.selection();
-  if (spec.score_count > 1 || spec.has_merge) return "";  // the row's own check holds these
+  const bool by_policy = Is<PolicyScorer>(spec.scores[0]);
+  if (spec.score_count > 1 || spec.has_merge || by_policy) return "";  // the row's own check holds these
   for (uint64_t head = 0; head < uint64_t{c.layout.layers} * c.layout.kv_heads; ++head) {
     const std::vector<double> score = ReferenceScores(c, spec.scores[0], head);
     if (score.empty()) return "no reference for this scorer";
