@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goals C1, C2, C3, C5 and C7 on one core: codecs against memcpy of the same bf16 bytes (and how near they come to what
-// this machine's memory allows), against ggml's block layouts in cache, and a fetch with checksums against one without.
-// One JSON line a result on stdout, progress on stderr, exit 1 when a must fails.
+// Goals C1 to C7 on one core: codecs against memcpy of the same bf16 bytes (and how near they come to what this
+// machine's memory allows), against ggml's block layouts in cache, entropy-coded exponents against zstd, and a fetch
+// with checksums against one without. One JSON line a result on stdout, progress on stderr, exit 1 when a must fails.
 //   codec_bench [--quick] [goal ...]
 #include <algorithm>
 #include <cstdio>
@@ -14,6 +14,7 @@
 #include "kernels/cpu_jobs.h"
 #include "kernels/number_formats.h"
 #include "tests/bench/bench_pairs.h"
+#include "tests/bench/exponent_plane.h"
 #include "tests/bench/ggml_blocks.h"
 #include "tests/bench/move_bytes.h"
 
@@ -92,6 +93,8 @@ class Bench {
     if (goal == "C1") return AgainstCopy("C1", "int(8,tok)", {1.3, 1.8}, {1.5, 2.2});
     if (goal == "C2") return AgainstCopy("C2", "k:int(4,chan,32)|v:int(4,tok,64)", {0.7, 1.1}, {0.9, 1.4});
     if (goal == "C3") return AgainstBlocks();
+    if (goal == "C4") return AgainstCopy("C4", "T:had|int(4,tok)", {0.45, 0.8}, {0.45, 0.8});
+    if (goal == "C6") return AgainstZstd();
     if (goal == "C5") {
       const bool fast = AgainstCopy("C5", "splitexp", {1.5, 2.2}, {1.7, 2.5});
       return Size() && fast;
@@ -101,7 +104,7 @@ class Bench {
       for (const char* spec : {"raw", "int(8,tok)", "k:int(4,chan,32)|v:int(4,tok,64)"}) ok = Checksums(spec) && ok;
       return ok;
     }
-    std::fprintf(stderr, "unknown goal '%s': C1 C2 C3 C5 C7\n", goal.c_str());
+    std::fprintf(stderr, "unknown goal '%s': C1 to C7\n", goal.c_str());
     return false;
   }
 
@@ -186,6 +189,42 @@ class Bench {
   bool Size() {
     const double ratio = StoredBytes() / static_cast<double>(set_.dense.size());
     return Report({"C5", "size", 0.76, 0.75, true}, {ratio, ratio, ratio});
+  }
+
+  /// splitexp(ans) of whole values against zstd at level 1 of their exponents alone, taken out beforehand. Its size,
+  /// against order-0 entropy of the exponents of each frame and the 8 bits that nobody can shorten; and against the
+  /// elements.
+  bool AgainstZstd() {
+    Prepare("splitexp(ans)");
+    const double ours = StoredBytes();
+    ZstdPlane zstd;
+    double entropy = 0;
+    std::vector<std::vector<uint8_t>> planes, packed;
+    for (uint64_t i = 0; i < set_.frames; ++i) {
+      planes.push_back(ExponentPlane(set_.Dense(i)));
+      entropy += (8 + EntropyBits(planes[i])) / 8 * static_cast<double>(planes[i].size());
+      packed.emplace_back(ZstdPlane::Bound(planes[i].size()));
+    }
+    std::vector<size_t> lengths(set_.frames);
+    const Ratios e = MeasurePairs(
+        options_,
+        [&] {
+          for (uint64_t i = 0; i < set_.frames; ++i) lengths[i] = zstd.Encode(planes[i], packed[i]);
+        },
+        [&] { EncodeAll(); });
+    const Ratios d = MeasurePairs(
+        options_,
+        [&] {
+          for (uint64_t i = 0; i < set_.frames; ++i) zstd.Decode(std::span(packed[i]).first(lengths[i]), planes[i]);
+        },
+        [&] { DecodeAll(); });
+    Speed("encode", e);
+    Speed("decode", d);
+    const double over = ours / entropy, of = ours / static_cast<double>(set_.dense.size());
+    bool ok = Report({"C6", "encode / zstd-1 of exponents", 2, 5}, e);
+    ok = Report({"C6", "decode / zstd-1 of exponents", 2, 4}, d) && ok;
+    ok = Report({"C6", "size / order-0 entropy", 1.03, 1.01, true}, {over, over, over}) && ok;
+    return Report({"C6", "size", 1 / 1.40, 1 / 1.45, true}, {of, of, of}) && ok;
   }
 
   /// Elements per second: our int4 against Q4_0 and int8 against Q8_0, whose row functions work on float32. In the
@@ -296,7 +335,7 @@ int main(int argc, char** argv) {
       goals.push_back(argv[i]);
     }
   }
-  if (goals.empty()) goals = {"C1", "C2", "C3", "C5", "C7"};
+  if (goals.empty()) goals = {"C1", "C2", "C3", "C4", "C5", "C6", "C7"};
   kvasir::bench::PinToOneCpu();
   bool ok = true;
   for (const std::string& goal : goals) ok &= kvasir::bench::Bench(quick, goal == "C3").Run(goal);

@@ -125,6 +125,20 @@ TEST(Budgets, LayersByTheirCosines) {
       << "one class is no reason to squeeze";
 }
 
+TEST(Budgets, FlagsAreCounted) {
+  auto rng = testing::Rng(96);
+  SelectFixture f(70, rng);
+  for (float& x : f.external) x = rng() % 4 == 0 ? 1.0f : 0.0f;
+  const auto counts = Counts(f, "B:flag|E:ext|R:sink(2)|R:win(3)|raw");
+  for (uint64_t head = 0; head < f.heads(); ++head) {
+    uint32_t expected = 5;
+    for (uint64_t t = 2; t < 67; ++t) expected += f.external[head * 70 + t] == 1 ? 1 : 0;
+    EXPECT_EQ(counts[head], expected) << head;
+  }
+  std::fill(f.external.begin(), f.external.end(), 0.0f);
+  EXPECT_EQ(Sum(Counts(f, "B:flag|E:ext|raw")), 0u);
+}
+
 TEST(Budgets, InputsThatAreMissingOrOfTheWrongSizeAreNamed) {
   auto rng = testing::Rng(95);
   SelectFixture f(20, rng);

@@ -96,6 +96,144 @@ TEST(Merges, WhereAllDroppedTokensAreAlikeAttentionIsThatOfAllTokens) {
   }
 }
 
+TEST(Merges, GaussianMergesIntoTheBestOfTheSet) {
+  auto rng = testing::Rng(103);
+  SelectFixture f(60, rng);
+  for (uint32_t i = 0; i < f.heads(); ++i) {  // 0 to 29 one key and a little, then others
+    std::vector<float> rows(60 * 8);
+    std::normal_distribution<float> normal(0.0f, 1.0f);
+    for (uint64_t j = 0; j < rows.size(); ++j)
+      rows[j] = j < 240 ? (j % 8 == 3 ? 5.0f : 0.0f) + 0.2f * normal(rng) : normal(rng);
+    f.rows.Store(i / 2, i % 2, KvTensor::kKey, rows);
+  }
+  const testing::MemoryRows before = f.rows;
+  const auto merged = f.Run("B:uni(20)|E:ext|M:gauss(0.9)|raw");
+  ASSERT_TRUE(merged.ok()) << merged.error().message;
+  EXPECT_TRUE(merged->weights.empty());
+  for (uint64_t head = 0; head < f.heads(); ++head) {
+    const RowClass* classes = &merged->classes[head * 60];
+    uint64_t pivot = 60;
+    double sigma = 0, dropped = 0;
+    const auto key = [&](uint64_t t) { return before.At(head / 2, head % 2, KvTensor::kKey, t); };
+    const auto distance = [&](uint64_t t) {
+      double sum = 0;
+      for (int c = 0; c < 8; ++c) sum += std::pow(double{key(t)[c]} - key(pivot)[c], 2);
+      return std::sqrt(sum);
+    };
+    for (uint64_t t = 0; t < 30; ++t) {
+      if (classes[t] == RowClass::kKept && (pivot == 60 || f.external[head * 60 + t] > f.external[head * 60 + pivot]))
+        pivot = t;
+    }
+    ASSERT_LT(pivot, 60u) << "a set without a kept token; choose another salt";
+    for (uint64_t t = 0; t < 30; ++t) {
+      if (classes[t] != RowClass::kDropped) continue;
+      sigma += distance(t);
+      ++dropped;
+    }
+    sigma /= dropped;
+    for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
+      for (uint32_t c = 0; c < f.layout.dim(tensor); ++c) {
+        double sum = 0, all = 0;
+        for (uint64_t t = 0; t < 30; ++t) {
+          if (t != pivot && classes[t] != RowClass::kDropped) continue;
+          const double g = t == pivot ? 1 : std::exp(-distance(t) * distance(t) / (2 * sigma * sigma));
+          sum += g * before.At(head / 2, head % 2, tensor, t)[c];
+          all += g;
+        }
+        EXPECT_NEAR(f.rows.At(head / 2, head % 2, tensor, pivot)[c], sum / all, 1e-5);
+      }
+    }
+    for (uint64_t t = 0; t < 30; ++t) {  // other kept tokens of the set are as they were
+      if (t == pivot || classes[t] == RowClass::kDropped) continue;
+      EXPECT_EQ(f.rows.At(head / 2, head % 2, KvTensor::kKey, t)[0], key(t)[0]);
+    }
+  }
+}
+
+TEST(Merges, NearestMergesWhatIsLikeAndLosesTheRest) {
+  auto rng = testing::Rng(104);
+  SelectFixture f(60, rng);
+  const testing::MemoryRows before = f.rows;
+  const auto merged = f.Run("B:uni(16)|E:ext|M:near|R:sink(3)|raw");
+  ASSERT_TRUE(merged.ok()) << merged.error().message;
+  for (uint64_t head = 0; head < f.heads(); ++head) {
+    const RowClass* classes = &merged->classes[head * 60];
+    const auto key = [&](uint64_t t) { return before.At(head / 2, head % 2, KvTensor::kKey, t); };
+    const auto dot = [&](uint64_t a, uint64_t b) {
+      double sum = 0;
+      for (int c = 0; c < 8; ++c) sum += double{key(a)[c]} * key(b)[c];
+      return sum;
+    };
+    std::vector<uint64_t> into(60, 60);
+    std::vector<double> u(60, -2);
+    double mean = 0;
+    for (uint64_t e = 0; e < 60; ++e) {
+      if (classes[e] != RowClass::kDropped) continue;
+      for (uint64_t j = 3; j < 60; ++j) {
+        const double cosine = dot(e, j) / std::sqrt(dot(e, e) * dot(j, j));
+        if (classes[j] != RowClass::kKept || cosine <= u[e]) continue;
+        u[e] = cosine;
+        into[e] = j;
+      }
+      mean += u[e] / 44;
+    }
+    for (uint64_t j = 0; j < 60; ++j) {
+      if (classes[j] == RowClass::kDropped) continue;
+      for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
+        double sum = std::exp(1.0) * before.At(head / 2, head % 2, tensor, j)[1], all = std::exp(1.0);
+        for (uint64_t e = 0; e < 60; ++e) {
+          if (into[e] != j || u[e] < mean) continue;
+          sum += std::exp(u[e]) * before.At(head / 2, head % 2, tensor, e)[1];
+          all += std::exp(u[e]);
+        }
+        EXPECT_NEAR(f.rows.At(head / 2, head % 2, tensor, j)[1], sum / all, 1e-5) << head << " " << j;
+      }
+    }
+  }
+}
+
+TEST(Merges, ASketchOfWhatIsDroppedHasTheRightSumsOnAverage) {
+  auto rng = testing::Rng(105);
+  SelectFixture f(48, rng);
+  double denominator = 0, exact = 0;
+  uint32_t stored = 0;
+  constexpr uint32_t kSeeds = 400;
+  for (uint32_t seed = 0; seed < kSeeds; ++seed) {
+    const auto sketch = f.Run("B:uni(8)|E:late|M:kcen(30,1,12," + std::to_string(seed) + ")|R:sink(2)|raw");
+    ASSERT_TRUE(sketch.ok()) << sketch.error().message;
+    for (uint64_t head = 0; head < f.heads(); ++head) {
+      double tokens = 0, squares = 0, all = 0;
+      for (uint64_t t = 0; t < 48; ++t) {
+        const float* v = f.rows.At(head / 2, head % 2, KvTensor::kValue, t);
+        double norm = 0;
+        for (int c = 0; c < 6; ++c) norm += double{v[c]} * v[c];
+        const bool beside = t >= 2 && t < 42;  // two sinks, six late
+        if (beside) all += norm;
+        if (sketch->classes[head * 48 + t] == RowClass::kDropped) continue;
+        const float* w = &sketch->weights[2 * (head * 48 + t)];
+        if (!beside) {
+          EXPECT_EQ(w[0], 1.0f);
+          EXPECT_EQ(w[1], 1.0f);
+          continue;
+        }
+        tokens += w[0];
+        squares += w[1] * norm;
+        const double e = std::exp(Logit(f.queries.data(), f.rows.At(head / 2, head % 2, KvTensor::kKey, t)));
+        denominator += w[0] * e / kSeeds;
+      }
+      ASSERT_NEAR(tokens, 40, 1e-4) << "every dropped token is counted once";
+      ASSERT_NEAR(squares, all, 1e-4 * all) << "and the norms of values sum up";
+      stored += sketch->counts[head];
+    }
+  }
+  for (uint64_t head = 0; head < f.heads(); ++head) {
+    for (uint64_t t = 2; t < 42; ++t)
+      exact += std::exp(Logit(f.queries.data(), f.rows.At(head / 2, head % 2, KvTensor::kKey, t)));
+  }
+  EXPECT_NEAR(denominator, exact, 0.03 * exact);
+  EXPECT_LT(stored, kSeeds * f.heads() * 48);
+}
+
 TEST(Merges, NothingDroppedIsNothingMerged) {
   auto rng = testing::Rng(102);
   SelectFixture f(20, rng);

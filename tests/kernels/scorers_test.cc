@@ -238,5 +238,37 @@ TEST(Scorers, InputsThatAreMissingOrOfTheWrongSizeAreNamed) {
   EXPECT_FALSE(f.Run("B:uni(0.5)|E:ext|raw").ok());
 }
 
+TEST(Scorers, SpansScoreAsAWhole) {
+  auto rng = testing::Rng(88);
+  SelectFixture f(30, rng);
+  const std::vector<TokenSpan> spans = {{3, 9}, {9, 10}, {14, 30}};
+  f.inputs.spans = spans;
+  std::vector<float> scores = f.external;
+  const SelectionSpec spec;
+  const SelectionContext context = f.Context(spec);
+  ASSERT_TRUE(SpanScores::Reshape({}, context, scores).ok());
+  for (uint64_t i = 0; i < scores.size(); ++i) {
+    const uint64_t layer = i / 60, token = i % 30;
+    uint64_t begin = token, end = token + 1;
+    for (const TokenSpan& span : spans) {
+      if (token >= span.begin && token < span.end) {
+        begin = span.begin;
+        end = span.end;
+      }
+    }
+    double sum = 0;
+    for (uint64_t t = begin; t < end; ++t) sum += double{f.external[layer * 60 + t]} + f.external[layer * 60 + 30 + t];
+    ASSERT_NEAR(scores[i], sum / static_cast<double>(2 * (end - begin)), 1e-6) << i;
+  }
+  // Spans that do not ascend, are empty or end behind the chain, and none at all, are refused by name.
+  for (const std::vector<TokenSpan>& wrong :
+       std::vector<std::vector<TokenSpan>>{{}, {{3, 3}}, {{3, 31}}, {{3, 9}, {8, 12}}, {{9, 12}, {3, 5}}}) {
+    f.inputs.spans = wrong;
+    const auto refused = f.Run("B:uni(0.5)|E:ext|E:span|raw");
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.error().message.find("spans"), std::string::npos) << refused.error().message;
+  }
+}
+
 }  // namespace
 }  // namespace kvasir

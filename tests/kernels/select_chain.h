@@ -49,6 +49,7 @@ struct SelectFixture {
   uint32_t tokens;
   MemoryRows rows;
   std::vector<float> sums, queries, mean, covariance, external, cosine, head_scores;
+  std::vector<TokenSpan> spans;
   SelectInputs inputs;
 
   SelectFixture(uint32_t n, std::mt19937_64& rng, KvLayout of = {3, 2, 8, 6, ElementType::kBfloat16},
@@ -87,6 +88,8 @@ struct SelectFixture {
     inputs.external_scores = external;
     inputs.hidden_cosine = cosine;
     inputs.head_scores = head_scores;
+    spans = {{n / 4, n / 2}, {n / 2, n - n / 4}};
+    inputs.spans = spans;
   }
   uint64_t heads() const { return uint64_t{layout.layers} * layout.kv_heads; }
   SelectionContext Context(const SelectionSpec& spec) { return {layout, tokens, spec, inputs, rows}; }

@@ -44,4 +44,31 @@ Result<std::vector<Method>> ParseMethods(std::string_view text) {
   return methods;
 }
 
+Result<std::vector<Method>> ParseSelecting(std::string_view text, const std::vector<std::string>& budgets) {
+  std::vector<Method> methods;
+  std::istringstream lines{std::string(text)};
+  std::string line;
+  for (uint32_t number = 1; std::getline(lines, line); ++number) {
+    if (line.empty() || line[0] == '#') continue;
+    const auto wrong = [&](const std::string& what) {
+      return Error{ErrorCode::kInvalidArgument, "selecting, line " + std::to_string(number) + ": " + what};
+    };
+    std::istringstream fields(line);
+    Method method;
+    fields >> method.family >> method.spec >> std::ws;
+    std::getline(fields, method.name);
+    if (method.name.empty()) return wrong("write: family, spec, name");
+    const std::string spec = method.spec;
+    const size_t at = spec.find('*');
+    for (const std::string& budget : at == std::string::npos ? std::vector<std::string>{""} : budgets) {
+      method.budget = budget;
+      if (at != std::string::npos) method.spec = std::string(spec).replace(at, 1, budget);
+      const auto codec = Codec::Parse(method.spec);
+      if (!codec.ok()) return wrong(codec.error().message);
+      methods.push_back(method);
+    }
+  }
+  return methods;
+}
+
 }  // namespace kvasir::quality

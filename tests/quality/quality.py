@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""./run quality: what each codec of methods.txt costs the reference model, as a table, JSON lines, a page and a plot."""
+"""./run quality: what each codec of methods.txt and each method of selecting.txt costs the reference model, as tables, JSON lines, a
+page and plots."""
 import argparse
 import json
 import os
@@ -8,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import orders
 import plot
+import selection
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FULL, QUICK = (24, 16), (3, 2)  # texts, passkeys
@@ -21,8 +24,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one line a method on stdout, then a summary")
     parser.add_argument("--quick", action="store_true", help="few texts: shows that it runs, the figures are rough")
     parser.add_argument("--methods", default=os.path.join(HERE, "methods.txt"), metavar="FILE", help="another table")
-    parser.add_argument("--report", metavar="FILE.svg", help="the plot of bits against loss")
+    parser.add_argument("--report", metavar="FILE.svg", help="the plot of bits against loss; FILE_turns.svg beside it is that of two turns")
     parser.add_argument("--results", metavar="FILE.md", help="the table as a page")
+    parser.add_argument("--only", choices=("codecs", "selection"), help="one half")
     return parser.parse_args()
 
 
@@ -52,6 +56,10 @@ class Progress:
 
     def __init__(self, total: int):
         self.total, self.began, self.on = total, time.monotonic(), sys.stderr.isatty()
+
+    def of(self, done: int, total: int, name: str) -> None:
+        self.total = total
+        self.show(done, name)
 
     def show(self, done: int, name: str) -> None:
         if not self.on:
@@ -111,15 +119,12 @@ def print_table(head: dict, rows: list[dict], front: set[int]) -> None:
           "* on the Pareto front of bits and attention error")
 
 
-def write_results(options: argparse.Namespace, head: dict, rows: list[dict], front: set[int]) -> None:
-    command = "./run quality" + (" --quick" if options.quick else "") + "".join(
-        f" --{name} {shlex.quote(value)}" for name, value in (("results", options.results), ("report", options.report)) if value)
-    lines = ["# What codecs cost the reference model", "", f"Made by `{command}`. What the columns mean: [README.md](README.md).", "",
-             f"Exact K and V: perplexity {head['perplexity']:.4f} per byte, passkey {head['passkey']:.2f}. {head['texts']} texts, "
+def codec_lines(head: dict, rows: list[dict], front: set[int], picture: str | None) -> list[str]:
+    lines = [f"Exact K and V: perplexity {head['perplexity']:.4f} per byte, passkey {head['passkey']:.2f}. {head['texts']} texts, "
              f"{head['passkeys']} passkeys.", "Bold: on the Pareto front of bits and attention error. Speeds are those of the machine "
              "that ran it, one thread, and vary with its load.", ""]
-    if options.report:
-        lines += [f"![bits against attention error]({os.path.relpath(options.report, os.path.dirname(os.path.abspath(options.results)))})", ""]
+    if picture:
+        lines += [f"![bits against attention error]({picture})", ""]
     lines += ["| " + " | ".join(HEADINGS[:1] + ("spec",) + HEADINGS[1:6] + ("encode, GB/s", "decode, GB/s")) + " |",
               "|---|---|" + "--:|" * 7]
     for i, row in enumerate(rows):
@@ -131,28 +136,74 @@ def write_results(options: argparse.Namespace, head: dict, rows: list[dict], fro
         shown = cells(row)
         name = f"**{shown[0]}**" if i in front else shown[0]
         lines.append("| " + " | ".join((name, spec) + shown[1:]) + " |")
-    with open(options.results, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+    return lines
+
+
+def write_results(options: argparse.Namespace, head: dict, rows: list[dict], front: set[int], chosen: tuple[dict, list[dict]],
+                  kept: list[dict]) -> None:
+    def beside(path: str) -> str:
+        return os.path.relpath(path, os.path.dirname(os.path.abspath(options.results)))
+
+    command = "./run quality" + (" --quick" if options.quick else "") + "".join(
+        f" --{name} {shlex.quote(value)}" for name, value in (("results", options.results), ("report", options.report), ("only", options.only)) if value)
+    lines = ["# What codecs cost the reference model", "", f"Made by `{command}`. What the columns mean: [README.md](README.md).", ""]
+    if rows:
+        lines += codec_lines(head, rows, front, beside(options.report) if options.report else None)
+    if chosen[1]:
+        lines += selection.page(*chosen, beside(turns_path(options.report)) if options.report else None)
+    lines += orders.page(kept)
+    write(options.results, "\n".join(lines) + "\n")
+
+
+def turns_path(report: str) -> str:
+    return os.path.splitext(report)[0] + "_turns.svg"
+
+
+def measure_selection(options: argparse.Namespace) -> tuple[dict, list[dict]]:
+    progress = Progress(1)
+    emit = (lambda line: print(line, end="", flush=True)) if options.json else (lambda line: None)
+    measured = selection.measure(options.build, options.quick, THREADS, progress.of, emit)
+    progress.close()
+    return measured
+
+
+def write(path: str, words: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(words)
 
 
 def main() -> int:
     options = arguments()
-    head, rows = measure(options)
-    front = pareto(rows)
+    head, rows, front = {}, [], set()
+    if options.only != "selection":
+        head, rows = measure(options)
+        front = pareto(rows)
+    if options.only != "codecs":
+        chosen_head, chosen = measure_selection(options)
+    else:
+        chosen_head, chosen = {}, []
+    kept = orders.check(rows + chosen)
     lossless_held = all(row["change"] == 0 and row["attention_error"] == 0
                         for row in rows if row["ok"] and row["family"] == "lossless")
-    failed = [row["name"] for row in rows if not row["ok"]]
+    failed = [row["name"] for row in rows + chosen if not row["ok"]]
     if options.json:
-        print(json.dumps({"verb": "quality", "ok": lossless_held and not failed, "passed": len(rows) - len(failed),
-                          "failed": len(failed), "skipped": 0, "lossless_exact": lossless_held,
-                          "pareto": [rows[i]["name"] for i in sorted(front)]}))
+        for order in kept:
+            print(json.dumps({"order": order}))
+        print(json.dumps({"verb": "quality", "ok": lossless_held and not failed, "passed": len(rows) + len(chosen) - len(failed),
+                          "failed": len(failed), "skipped": 0, "lossless_exact": lossless_held, "orders": len(kept),
+                          "orders_held": sum(order["held"] for order in kept), "pareto": [rows[i]["name"] for i in sorted(front)]}))
     else:
-        print_table(head, rows, front)
-    if options.report:
-        with open(options.report, "w", encoding="utf-8") as file:
-            file.write(plot.draw(rows, front, head))
+        if rows:
+            print_table(head, rows, front)
+        if chosen:
+            selection.print_table(chosen_head, chosen)
+        orders.print_table(kept)
+    if options.report and rows:
+        write(options.report, plot.draw(rows, front, head))
+    if options.report and chosen:
+        write(turns_path(options.report), selection.draw(chosen, chosen_head))
     if options.results:
-        write_results(options, head, rows, front)
+        write_results(options, head, rows, front, (chosen_head, chosen), kept)
     return 0 if lossless_held and not failed else 1
 
 
