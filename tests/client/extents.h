@@ -2,6 +2,8 @@
 // Extents: memory for rows of heads that differ in length, as an engine with variable-length attention has it.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstring>
 #include <future>
