@@ -3,6 +3,7 @@
 (which draws lines only, without labels at points). Lossless methods have no error: they stand on a rail at the bottom."""
 import html
 import math
+import re
 
 WIDTH, HEIGHT = 1000, 620
 LEFT, RIGHT, TOP, BOTTOM = 70, 40, 112, 64
@@ -13,17 +14,19 @@ LABEL = 14  # height kept free for a label
 
 STYLE = """
 svg { --ink: #1b1e23; --soft: #626a75; --page: #fcfcfb; --line: #dcdfe3;
-  --c0: #3b6fb6; --c1: #c9822b; --c2: #2f9183; --c3: #8a63b8; --c4: #b3261e; --c5: #1a7f4b; --c6: #7a6a4f; --c7: #c2528b; }
+  --c0: #3b6fb6; --c1: #c9822b; --c2: #2f9183; --c3: #8a63b8; --c4: #b3261e; --c5: #1a7f4b; --c6: #7a6a4f; --c7: #c2528b; --c8: #a08a00; }
 @media (prefers-color-scheme: dark) { svg { --ink: #e6e8eb; --soft: #9aa2ad; --page: #16181b; --line: #33383f;
-  --c0: #6d9fe3; --c1: #e0a75c; --c2: #56b8aa; --c3: #b293dd; --c4: #f2867f; --c5: #5cc98f; --c6: #b8a888; --c7: #e58fbb; } }
+  --c0: #6d9fe3; --c1: #e0a75c; --c2: #56b8aa; --c3: #b293dd; --c4: #f2867f; --c5: #5cc98f; --c6: #b8a888; --c7: #e58fbb; --c8: #d9c34a; } }
 text { fill: var(--ink); font: 12px system-ui, -apple-system, "Segoe UI", "Liberation Sans", "DejaVu Sans", sans-serif; }
 .page { fill: var(--page); } .title { font-size: 17px; font-weight: 650; } .soft { fill: var(--soft); }
 .x { text-anchor: middle; } .y { text-anchor: end; } .grid { stroke: var(--line); }
 .front { fill: none; stroke: var(--soft); stroke-width: 1.5; stroke-dasharray: 6 5; }
 """
 FAMILIES = {"lossless": "lossless", "floats": "floats", "tok": "int, per token", "tok32": "int, per token", "chan": "int, per channel",
-            "kivi": "KIVI", "had": "Hadamard", "lm": "Lloyd-Max", "hier": "planes", "chains": "chains", "gear": "GEAR"}
-COLOURS = {"int, per token": 0, "int, per channel": 1, "KIVI": 2, "Hadamard": 3, "Lloyd-Max": 4, "planes": 6, "chains": 5, "GEAR": 7}
+            "kivi": "KIVI", "had": "Hadamard", "lm": "Lloyd-Max", "hier": "planes", "chains": "chains", "gear": "GEAR",
+            "ac": "arithmetic-coded"}
+COLOURS = {"int, per token": 0, "int, per channel": 1, "KIVI": 2, "Hadamard": 3, "Lloyd-Max": 4, "planes": 6, "chains": 5, "GEAR": 7,
+           "arithmetic-coded": 8}
 
 
 def x_of(bits: float) -> float:  # linear in log2: 2, 3, 4 bits need room
@@ -54,14 +57,24 @@ def axes(y_of, decades: list[float]) -> str:
 
 
 def legend(families: list[str]) -> str:
-    out, left = "", LEFT
-    for family in families:
+    out, left, y = "", LEFT, 69
+    for family in [*families, "Pareto front"]:
+        if left + 39 + LETTER * len(family) > WIDTH - RIGHT:
+            left, y = LEFT, y + 17
+        if family == "Pareto front":
+            out += f'<line class="front" x1="{left}" x2="{left + 24}" y1="{y}" y2="{y}"/>' + text(left + 30, y + 4, family)
+            continue
         index = COLOURS.get(family)
         paint = "var(--soft)" if index is None else f"var(--c{index})"
-        out += f'<circle cx="{left + 5:.1f}" cy="69" r="4.5" style="fill: {paint}"/>' + text(left + 15, 73, family)
+        out += f'<circle cx="{left + 5:.1f}" cy="{y}" r="4.5" style="fill: {paint}"/>' + text(left + 15, y + 4, family)
         left += 15 + LETTER * len(family) + 9
-    out += f'<line class="front" x1="{left}" x2="{left + 24}" y1="69" y2="69"/>'
-    return out + text(left + 30, 73, "Pareto front")
+    return out
+
+
+def for_all_viewers(svg: str) -> str:
+    """Each colour in plain before its variable: what knows no variables (librsvg, say) takes the light ones."""
+    light = dict(re.findall(r"--(\w+): (#\w+)", svg[:svg.index("@media")]))
+    return re.sub(r"(fill|stroke): var\(--(\w+)\)", lambda m: f"{m[1]}: {light[m[2]]}; {m[0]}", svg)
 
 
 def overlaps(a: tuple, b: tuple) -> bool:
@@ -122,7 +135,8 @@ def draw(rows: list[dict], front: set[int], head: dict) -> str:
     others = [f for f in families if f not in COLOURS]
     shown = [f for f in families if f in COLOURS] + ([" and ".join(others)] if others else [])
     title = "What codecs cost the reference model"
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">\n'
+    return for_all_viewers(
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">\n'
             f'<style>{STYLE}</style>\n<rect class="page" width="100%" height="100%"/>\n' + text(LEFT, 28, title, "title") +
             text(LEFT, 48, f"bits against error of attention; {head['texts']} held-out texts, all keys and values of 1,024 bytes "
                  "coded; ringed: on the Pareto front", "soft") +

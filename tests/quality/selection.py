@@ -121,4 +121,4 @@ def draw(rows: list[dict], head: dict) -> str:
                 told = f"{r['name']} {r['budget']}: {r['bits']:.2f} bits, {r[key]:.2f}"
                 out += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" style="fill: {paint}"><title>{told}</title></circle>\n'
         out += text((begin + end) / 2, HEIGHT - 18, "bits per value of all tokens", "x soft")
-    return out + "</svg>\n"
+    return plot.for_all_viewers(out + "</svg>\n")
