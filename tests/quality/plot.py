@@ -6,7 +6,7 @@ import math
 import re
 
 WIDTH, HEIGHT = 1000, 620
-LEFT, RIGHT, TOP, BOTTOM = 70, 40, 112, 64
+LEFT, RIGHT, TOP, BOTTOM = 70, 40, 126, 64
 RAIL = 34  # height of the lossless rail
 PLOT_BOTTOM = HEIGHT - BOTTOM - RAIL
 LETTER = 6.9  # width of a 12 px letter, about
