@@ -47,7 +47,7 @@ const BlockView* ShardCore::Choose(const Block& block, const AcquireRequest& req
   for (const std::string& wish : request.accept) {
     for (const BlockView& held : block.views) {
       const View& view = views_[held.view];
-      const bool accepted = wish == view.Name() || wish == ExactView(view_digests_[held.view]) || (view.selection.empty() && (wish == "any" || (wish == "lossless" && view.lossless)));
+      const bool accepted = (view.selection.empty() ? wish == view.spec : wish == view.Name()) || wish == ExactView(view_digests_[held.view]) || (view.selection.empty() && (wish == "any" || (wish == "lossless" && view.lossless)));
       if (accepted && Holds(held, request)) return &held;
     }
   }
