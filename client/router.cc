@@ -77,11 +77,13 @@ std::vector<Owner> Router::Writers(const BlockKey& run_key) {
 
 std::vector<Owner> Router::Readers(const BlockKey& run_key) {
   std::vector<Owner> owners = OwnersAt(PlaceForReading(run_key, current_, std::max(1u, desk_.options.replicas)));
-  const auto fastest = std::min_element(owners.begin(), owners.end(), [](const Owner& a, const Owner& b) { return a.link->latency() < b.link->latency(); });
-  if (fastest != owners.end()) {
-    const Duration slow = std::max(kSlowMin, kSlowTimes * fastest->link->latency());
-    std::stable_partition(owners.begin(), owners.end(), [slow](const Owner& owner) { return owner.link->latency() <= slow; });
+  // One that has not answered yet is not known to be fast: it passes nobody for it.
+  Duration fastest = Duration::max() / kSlowTimes;
+  for (const Owner& owner : owners) {
+    if (owner.link->latency() > Duration::zero()) fastest = std::min(fastest, owner.link->latency());
   }
+  const Duration slow = std::max(kSlowMin, kSlowTimes * fastest);
+  std::stable_partition(owners.begin(), owners.end(), [slow](const Owner& owner) { return owner.link->latency() <= slow; });
   const auto spread = spreads_.find(run_key);
   if (spread == spreads_.end()) return owners;
   if (spread->second.until < desk_.loop.Now()) {

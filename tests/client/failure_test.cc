@@ -212,6 +212,28 @@ TEST(FailureTest, ANodeThatStopsInTheMiddleLeavesTimeForTheOther) {
   EXPECT_EQ(w.read.Difference(0, 4), "");
 }
 
+TEST(FailureTest, AnOwnerThatNeverAnsweredIsNotTakenForTheFastest) {
+  Cluster cluster(2);
+  SessionOptions options = cluster.Options();
+  options.replicas = 2;
+  options.call_deadline = std::chrono::milliseconds(100);
+  options.retry_pause = Duration::zero();
+  auto writer = cluster.Open(options);
+  Written w(cluster, *writer, 4);
+  auto reader = cluster.Open(options);
+  const std::vector<size_t> owners = cluster.Owners(w.chain, 0);
+  FakeStore &primary = cluster.node(owners[0]), &second = cluster.node(owners[1]);
+  EXPECT_EQ(FetchAll(*reader, w.chain, w.read).blocks, 4u);
+  primary.Silence(true);
+  second.Kill();
+  EXPECT_EQ(FetchAll(*reader, w.chain, w.read).blocks, 0u);  // the primary is known to be slow, of the other nothing is
+  primary.Silence(false);
+  second.Revive();
+  const uint64_t greeted = second.seen().hellos;
+  EXPECT_EQ(FetchAll(*reader, w.chain, w.read).blocks, 4u);
+  EXPECT_EQ(second.seen().hellos, greeted);
+}
+
 TEST(FailureTest, ASlowOwnerIsAskedLast) {
   Cluster cluster(2);
   SessionOptions options = cluster.Options();

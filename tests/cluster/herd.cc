@@ -4,6 +4,7 @@
 #include <deque>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "transport/check.h"
@@ -21,7 +22,8 @@ class Returns {
     ++count_;
     ok_ += status.ok() ? 1 : 0;
     existed_ += existed ? 1 : 0;
-    if (!status.ok()) ++statuses_[absl::StatusCodeToString(status.code())];
+    if (!status.ok() && ++statuses_[absl::StatusCodeToString(status.code())] == 1)
+      examples_.push_back(status.ToString());
     changed_.NotifyAll();
   }
   void WaitFor(uint64_t count) {
@@ -35,7 +37,11 @@ class Returns {
   }
   nlohmann::json ToJson() {
     MutexLock lock(mutex_);
-    return {{"clients", count_}, {"succeeded", ok_}, {"existed", existed_}, {"statuses", statuses_}};
+    return {{"clients", count_},
+            {"succeeded", ok_},
+            {"existed", existed_},
+            {"statuses", statuses_},
+            {"examples", examples_}};
   }
 
  private:
@@ -43,6 +49,7 @@ class Returns {
   CondVar changed_;
   uint64_t count_ ABSL_GUARDED_BY(mutex_) = 0, ok_ ABSL_GUARDED_BY(mutex_) = 0, existed_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, uint64_t> statuses_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> examples_ ABSL_GUARDED_BY(mutex_);  ///< the first of each code
 };
 
 SessionOptions OptionsOf(const LoadOptions& load) {

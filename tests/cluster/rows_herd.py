@@ -32,6 +32,7 @@ def push(row, world, prompt):
     sealed = {name: after[name]["parts_sealed"] - before[name]["parts_sealed"] for name in after}
     pulled = max(after[name]["pulled_bytes"] - before[name]["pulled_bytes"] for name in after)
     row.counted["errors"] += answer["clients"] - answer["succeeded"]
+    row.note(*answer["examples"])
     row.hold("push_fills_a_node", max(sealed.values()), least=1, most=1)
     row.hold("push_nodes_filled", sum(sealed.values()), least=2, most=2)
     row.hold("push_bytes_a_node", pulled, least=BLOCK_BYTES, most=2 * BLOCK_BYTES - 1)  # with header and directory, once
@@ -64,6 +65,7 @@ def fetch(row, world):
     after = world.counters()
     fills = {name: counters.get("fills", 0) for name, counters in after.items()}
     row.counted["errors"] += answer["clients"] - answer["succeeded"]
+    row.note(*answer["examples"])
     row.counted["wrong"] += answer["wrong"]
     row.hold("fetch_fills_of_n1", fills["n1"], least=1, most=1)
     row.tell(f"{CLIENTS} clients fetch one block that n1 has lost: {answer['succeeded']} got it in {answer['ms']} ms; "
