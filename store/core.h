@@ -105,6 +105,7 @@ class ShardCore {
     Instant expires;
     std::vector<ExtentRef> pinned;
     bool closing = false;
+    Instant wants_cold_until{};   // what waits for room later than this is read for nobody
   };
   /// A part by its place in the index.
   struct PartAt {
@@ -165,6 +166,7 @@ class ShardCore {
   void LeaseBlock(const AcquireRequest& request, uint64_t lease_id, Block& block, BlockView& view,
                   action::AnswerAcquire& answer, std::vector<PartAt>* cold);
   void StartPromote(const PartAt& at, uint64_t lease_id);
+  void PromoteWaiting(const PartAt& at, uint64_t lease_id);
   void PromoteInto(const PartAt& at, uint64_t lease_id);
   void On(event::PromoteDone& e);
   void On(event::TouchArrived& e);

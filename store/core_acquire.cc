@@ -68,7 +68,7 @@ void ShardCore::On(event::AcquireArrived& e) {
   const uint64_t lease_id = (uint64_t{options_.shard} << 48) | next_lease_;
   if (!request.match_only) {
     ++next_lease_;
-    leases_[lease_id] = {request.session, LeaseEnd(), {}, false};
+    leases_[lease_id] = {request.session, LeaseEnd(), {}, false, now_ + request.deadline};
     session->second.leases.insert(lease_id);
   }
   std::vector<PartAt> cold;
@@ -150,6 +150,14 @@ void ShardCore::StartPromote(const PartAt& at, uint64_t lease_id) {
     return;
   }
   PromoteInto(at, lease_id);
+}
+
+/// There may be room now. Nothing is read for who has gone or whose time is over.
+void ShardCore::PromoteWaiting(const PartAt& at, uint64_t lease_id) {
+  const auto lease = leases_.find(lease_id);
+  if (lease == leases_.end() || lease->second.closing) return;
+  if (now_ <= lease->second.wants_cold_until) return StartPromote(at, lease_id);
+  TellLease(lease_id, at, absl::DeadlineExceededError("DRAM had no room for a part on the SSD before the deadline"));
 }
 
 /// Reserves and starts the read, or waits in the queue while room is being made.

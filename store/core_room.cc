@@ -157,7 +157,7 @@ void ShardCore::Settle() {
     if (next.offer.call != 0) {
       if (offers_.contains(next.offer.call)) StartPart(next.offer.call, next.offer.index);
     } else {
-      StartPromote(next.part, next.lease);
+      PromoteWaiting(next.part, next.lease);
     }
     if (waiting_.size() >= length) {  // it queued itself again, at the end: put it back in front and stop
       waiting_.push_front(waiting_.back());

@@ -243,6 +243,26 @@ TEST(CoreTiers, ColdBlocksAreDemotedAndComeBack) {
   EXPECT_EQ(h.ready[3].ready.part.layer_group, 1) << "in layer order";
 }
 
+/// Block 20 waits until something is saved to the disk and leaves its room. Its reader stays, goes, or has no time left.
+TEST(CoreTiers, NothingIsReadForWhoWaitsNoMore) {
+  for (const std::string reader : {"stays", "goes", "is late"}) {
+    CoreHarness h(Small(true, 64 << 10));
+    h.OpenSession(1);
+    for (uint32_t n = 1; n <= 12; ++n) h.Offer(1, 10 * n), h.FinishAll();
+    h.Acquire(1, 10, 1);
+    const uint64_t waiting = h.acquires.at(h.Acquire(1, 20, 1))->lease;
+    if (reader == "goes") h.Touch(1, {}, {waiting});
+    if (reader == "is late") h.Pass(std::chrono::milliseconds(1001));
+    h.FinishAll();
+    EXPECT_EQ(h.counters.Get(Counter::kPromoted), reader == "stays" ? 8u : 4u) << reader;
+    ASSERT_EQ(h.ready.size(), reader == "goes" ? 4u : 8u) << reader;
+    for (const auto& r : h.ready) {
+      const bool late = r.ready.block_index == 20 && reader == "is late";
+      EXPECT_EQ(r.ready.status.code(), late ? absl::StatusCode::kDeadlineExceeded : absl::StatusCode::kOk) << reader;
+    }
+  }
+}
+
 TEST(CoreTiers, RotOnTheDiskIsACountedMiss) {
   CoreHarness h(Small(true, 64 << 10));
   h.OpenSession(1);
