@@ -243,6 +243,7 @@ class ShardCore {
   uint64_t next_lease_ = 1;
   uint64_t next_unfinished_ = 1;
   uint32_t demotions_ = 0;
+  uint32_t disk_writes_ = 0;       // demotions and DURABLE ones under way: each leaves room that may be taken
   uint64_t demoting_bytes_ = 0;
   bool ssd_writable_;
   bool settling_ = false;

@@ -172,7 +172,7 @@ void ShardCore::PromoteInto(const PartAt& at, uint64_t lease_id) {
   const uint64_t from_generation = part->ssd_generation, bytes = part->bytes;
   ExtentRef extent;
   if (!Reserve(at.block.domain, bytes, &extent)) {
-    if (demotions_ > 0 && waiting_.size() < kWaitingMax) {
+    if (disk_writes_ > 0 && waiting_.size() < kWaitingMax) {
       waiting_.push_back({at, {}, lease_id});
       return;
     }

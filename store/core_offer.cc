@@ -82,7 +82,7 @@ void ShardCore::StartPart(uint64_t call, uint32_t index) {
   }
   ExtentRef extent;
   if (!Reserve(session.domain, offered.bytes, &extent)) {
-    if (demotions_ > 0 && waiting_.size() < kWaitingMax) {
+    if (disk_writes_ > 0 && waiting_.size() < kWaitingMax) {
       waiting_.push_back({at, {call, index, false}, 0});
       return;
     }
@@ -214,6 +214,7 @@ void ShardCore::On(event::PersistDone& e) {
   Part* part = PartOf(flight->part, &block);
   KVASIR_CHECK(part != nullptr && part->extent == e.extent, "parts do not leave while they are written");
   const bool saved = e.location.ok();
+  --disk_writes_;
   counters_.Add(saved ? Counter::kPersisted : Counter::kPersistFailed);
   if (!saved && absl::IsUnavailable(e.location.status())) ssd_writable_ = false;
   if (saved) {

@@ -100,6 +100,7 @@ void ShardCore::StartPersist(Block& block, const PartAt& at, Part& part, bool de
     flight.begun = now_;
     flights_[part.extent.slot] = std::move(flight);
   }
+  ++disk_writes_;
   if (demotion) {
     ++demotions_;
     demoting_bytes_ += extent.room;

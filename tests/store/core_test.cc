@@ -243,6 +243,18 @@ TEST(CoreTiers, ColdBlocksAreDemotedAndComeBack) {
   EXPECT_EQ(h.ready[3].ready.part.layer_group, 1) << "in layer order";
 }
 
+TEST(CoreTiers, AnOfferWaitsForRoomThatTheDiskIsMaking) {
+  CoreHarness h(Small(true, 64 << 10));
+  h.OpenSession(1);
+  for (uint32_t n = 1; n <= 4; ++n) h.Offer(1, 10 * n, Ack::kDurable);  // all there is
+  while (!std::holds_alternative<action::Persist>(h.open.front())) h.Finish(0);
+  const uint64_t call = h.Offer(1, 50, Ack::kDurable);
+  EXPECT_FALSE(h.offers.contains(call)) << "neither taken nor refused";
+  h.FinishAll();
+  for (const absl::Status& part : h.offers.at(call)->parts) EXPECT_TRUE(part.ok()) << part;
+  EXPECT_EQ(h.counters.Get(Counter::kPartsRefusedFull), 0u);
+}
+
 /// Block 20 waits until something is saved to the disk and leaves its room. Its reader stays, goes, or has no time left.
 TEST(CoreTiers, NothingIsReadForWhoWaitsNoMore) {
   for (const std::string reader : {"stays", "goes", "is late"}) {
