@@ -51,6 +51,7 @@ namespace kvasir {
   X(kGatheredBytes, "gathered_bytes")                   \
   X(kGatherFailed, "gather_failed_blocks")              \
   X(kFills, "fills")                                    \
+  X(kFillsEmpty, "fills_empty")                         \
   X(kSuggested, "runs_suggested")                       \
   X(kInventories, "inventories")                        \
   X(kProbes, "probes")                                  \

@@ -223,14 +223,13 @@ void Gatherer::Want(action::Missed missed) {
     if (membership_.members[placed.member].id != options_.id) wanted->owners.push_back(placed);
   }
   wanted->missed = std::move(missed);
-  host_.counters.Add(Counter::kFills);
   NextOwner(std::move(wanted));
 }
 
 void Gatherer::NextOwner(std::shared_ptr<Wanted> wanted) {
   if (wanted->next == wanted->owners.size() || stopped_) {
     wanted_.erase({wanted->missed.domain, wanted->missed.run});
-    return;
+    return host_.counters.Add(wanted->filled ? Counter::kFills : Counter::kFillsEmpty);
   }
   const Placed placed = wanted->owners[wanted->next++];
   if (placed.member >= membership_.members.size()) return NextOwner(std::move(wanted));  // the membership changed meanwhile
@@ -242,7 +241,8 @@ void Gatherer::NextOwner(std::shared_ptr<Wanted> wanted) {
   batch->accept = {"lossless", "any"};
   batch->runs = {{wanted->missed.first_block, wanted->missed.keys, wanted->missed.run}};
   batch->ended = [this, wanted](uint32_t blocks) {
-    if (blocks > 0) wanted->next = wanted->owners.size();
+    wanted->filled = blocks > 0;
+    if (wanted->filled) wanted->next = wanted->owners.size();
     NextOwner(wanted);
   };
   Enqueue(std::move(batch), true);

@@ -97,6 +97,7 @@ class Gatherer {
     action::Missed missed;
     std::vector<Placed> owners;
     size_t next = 0;
+    bool filled = false;  // an owner had blocks of it
   };
 
   // What to ask (gatherer.cc)
