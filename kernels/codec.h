@@ -19,6 +19,7 @@
 namespace kvasir {
 
 inline constexpr uint32_t kSpecBytesMax = 512;  ///< longest spec string, canonical or not
+inline constexpr uint32_t kPlanesMax = 8;       ///< planes a frame may be cut into
 
 class FrameCoder;  // kernels/frame_coder.h
 struct StageInfo;
