@@ -6,9 +6,10 @@ namespace kvasir::client {
 
 namespace {
 constexpr std::array<const char*, static_cast<size_t>(Counter::kCount)> kNames = {
-    "acquires",    "existed_parts", "failovers",        "fetched_blocks", "fetched_bytes", "fetches", "hellos",
-    "leases_lost", "matches",       "miss_absent",      "miss_crc",       "miss_header",   "miss_late",
-    "miss_unavailable", "node_failures", "offers", "push_failures", "pushed_bytes", "pushed_parts", "pushes"};
+    "acquires",     "existed_parts",    "failovers",     "fetched_blocks", "fetched_bytes", "fetches",
+    "hellos",       "leases_lost",      "matches",       "miss_absent",    "miss_crc",      "miss_header",
+    "miss_late",    "miss_unavailable", "node_failures", "offers",         "planes_missed", "push_failures",
+    "pushed_bytes", "pushed_parts",     "pushes"};
 static_assert(kNames.back() != nullptr, "every counter has a name");
 }  // namespace
 

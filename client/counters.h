@@ -29,6 +29,7 @@ enum class Counter : uint8_t {
   kMissUnavailable,  ///< blocks whose owner was gone, refused or answered nonsense
   kNodeFailures,
   kOffers,           ///< Offer calls sent
+  kPlanesMissed,     ///< upper planes that a fetch would have taken and were not held, damaged or of another write
   kPushFailures,
   kPushedBytes,      ///< stored bytes, over all replicas
   kPushedParts,      ///< over all replicas

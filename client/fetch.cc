@@ -88,8 +88,14 @@ Fetch::Fetch(FetchEngine& engine, Desk& desk, Router& router, FetchOrder order)
   }
   found_ = request.blocks;
   order_.gate->Begin(order_.slice.first_layer, order_.slice.layers, request.blocks);
-  Finder::Wish wish{.chain = request.chain, .first_block = request.first_block, .blocks = request.blocks,
-                    .slice = order_.slice, .accept = order_.accept, .match_only = false, .deadline = order_.deadline};
+  Finder::Wish wish{.chain = request.chain,
+                    .first_block = request.first_block,
+                    .blocks = request.blocks,
+                    .slice = order_.slice,
+                    .accept = order_.accept,
+                    .match_only = false,
+                    .planes = request.planes,
+                    .deadline = order_.deadline};
   // The Finder is owned by this Fetch and stopped before it goes: `this` is safe in its handlers.
   Finder::Handlers handlers{
       .held = [this](HeldBlock held) { Held(std::move(held)); },
@@ -140,8 +146,12 @@ void Fetch::Held(HeldBlock held) {
     if (left != kInPlace) left = 0;
   }
   for (const PartGrant& grant : block.held.parts) {
+    if (grant.plane > 0) {
+      block.parts.back().planes.push_back({grant, {}, 0});
+      continue;
+    }
     PartState part;
-    part.grant = grant;
+    part.planes.push_back({grant, {}, 0});
     part.cell = view.Geometry(ns.layout, grant.layer_group, grant.head_group, index, ns.block_tokens);
     uint32_t begin = std::max(part.cell.first_layer, slice.first_layer);
     uint32_t end = std::min(part.cell.first_layer + part.cell.layers, slice.first_layer + slice.layers);
@@ -153,8 +163,11 @@ void Fetch::Held(HeldBlock held) {
       uint16_t& left = block.layer_left[layer - slice.first_layer];
       if (left != kInPlace) ++left;
     }
-    if (part.layers > 0 && !grant.pending) ready_.insert({begin, index, static_cast<uint32_t>(block.parts.size())});
     block.parts.push_back(std::move(part));
+  }
+  for (uint32_t p = 0; p < block.parts.size(); ++p) {
+    const PartState& part = block.parts[p];
+    if (part.layers > 0 && !part.pending()) ready_.insert({part.first_layer, index, p});
   }
   if (planned_) engine_.Pump();
 }
@@ -193,8 +206,16 @@ void Fetch::PartReady(const std::shared_ptr<Lease>& lease, const PartsReady::Rea
   if (block.held.lease != lease || !block.granted) return;
   for (uint32_t p = 0; p < block.parts.size(); ++p) {
     PartState& part = block.parts[p];
-    const bool same = part.grant.layer_group == ready.part.layer_group && part.grant.head_group == ready.part.head_group;
-    if (!same || !part.grant.pending) continue;
+    const uint32_t plane = ready.part.plane;
+    if (plane >= part.planes.size()) continue;
+    PartGrant& grant = part.planes[plane].grant;
+    const bool same = grant.layer_group == ready.part.layer_group && grant.head_group == ready.part.head_group;
+    if (!same || !grant.pending) continue;
+    if (!ready.status.ok() && plane > 0) {
+      part.planes.resize(plane);
+      if (part.layers > 0 && !part.pending()) ready_.insert({part.first_layer, index, p});
+      continue;
+    }
     if (!ready.status.ok()) {
       const Miss cause = absl::IsDataLoss(ready.status) ? Miss::kCrc : Miss::kUnavailable;
       return FailBlock(index, cause, ready.status);
@@ -204,9 +225,9 @@ void Fetch::PartReady(const std::shared_ptr<Lease>& lease, const PartsReady::Rea
     if (ready.part.frames_offset != frames || ready.part.bytes < frames || ready.part.bytes > kPartBytesMax) {
       return FailBlock(index, Miss::kHeader, absl::DataLossError("a part of a length that cannot be"));
     }
-    part.grant = ready.part;
-    part.grant.pending = false;
-    if (part.layers > 0) ready_.insert({part.first_layer, index, p});
+    grant = ready.part;
+    grant.pending = false;
+    if (part.layers > 0 && !part.pending()) ready_.insert({part.first_layer, index, p});
   }
 }
 
@@ -274,6 +295,8 @@ void Fetch::Finish() {
   result.moved_bytes = moved_bytes_;
   result.raw_bytes = ns.layout.LayerBytes(order_.slice.heads, ns.block_tokens) * order_.slice.layers * found_;
   for (uint32_t i = 0; i < found_; ++i) result.views.push_back(blocks_[i].held.view->view.spec);
+  for (uint32_t i = 0; i < found_; ++i)
+    result.planes.push_back(std::min(blocks_[i].planes, blocks_[i].held.view->view.planes));
   for (BlockState& block : blocks_) block.held.lease = nullptr;
   desk_.Count(Counter::kFetchedBlocks, found_);
   desk_.Count(Counter::kFetchedBytes, moved_bytes_);

@@ -6,6 +6,13 @@
 //     |                                                                                unpack job (CRC, decode, scatter)
 //     '-- a block that failed once, when nothing of it is under way --------- failed? ----'--> layer in place
 //
+// Where the view has planes, those of a cell are pulled one after the other into one slot and joined (fetch_planes.cc):
+//
+//   [ plane 0, as it landed | plane 1, as it landed | frames made of both ]
+//
+// A plane above the lowest that does not come, or not as it should be, is left out with those above it: no miss, but
+// counted.
+//
 // A block that fails on the node that held it is asked of the next owner once; failing again, or found nowhere, it is the
 // gap, and the fetch brings what lies before it. Layers of a block that are in place are not written again.
 //
@@ -61,12 +68,24 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   const FetchOrder& order() const { return order_; }
 
  private:
-  struct PartState {
+  struct PlaneState {
     PartGrant grant;
+    PartFrame frame;                         // once its header landed
+    uint64_t at = 0;                         // where its part begins in the slot
+  };
+  /// A cell: one part, or one a plane.
+  struct PartState {
+    std::vector<PlaneState> planes;          // lowest first, without a gap; at least one
+    uint32_t bringing = 0;                   // the plane that is being pulled
     PartGeometry cell;
     uint32_t first_layer = 0, layers = 0;    // to bring: of the slice, not yet in place
     Slot slot;                               // from the pull to the end of the job
-    PartFrame frame;
+    std::vector<FrameEntry> joined;          // of frames made of several planes, which lie in the slot
+    uint64_t joined_at = 0;                  //   from here on
+    PlaneState& now() { return planes[bringing]; }
+    bool pending() const {
+      return std::any_of(planes.begin(), planes.end(), [](const PlaneState& plane) { return plane.grant.pending; });
+    }
   };
   struct BlockState {
     HeldBlock held;
@@ -74,6 +93,7 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
     std::vector<std::shared_ptr<const PartRows>> rows;  // for head extents: unpacked in this attempt
     std::vector<uint16_t> layer_left;        // per layer of the slice: parts still to come; kInPlace when done
     uint32_t layers_left = 0;
+    uint32_t planes = kPlanesMax;            // the fewest that a part in place was made of
     uint32_t under_way = 0;                  // pulls and jobs
     bool granted = false;
     bool retried = false;
@@ -93,9 +113,11 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   void LeaseEvent(const std::shared_ptr<Lease>& lease, const WatchEvent& event);
   void PartReady(const std::shared_ptr<Lease>& lease, const PartsReady::Ready& ready);
   // Bringing (fetch_parts.cc).
+  void PullPlane(const Turn& turn);
   void Pull(const Turn& turn, uint64_t offset, uint64_t bytes, void (Fetch::*landed)(const Turn&));
   void HeadLanded(const Turn& turn);
   void Landed(const Turn& turn);
+  void Damaged(const Turn& turn, const absl::Status& why);
   void FramesLanded(const Turn& turn);
   template <class Job>
   void Unpack(Job job, const Turn& turn, std::shared_ptr<PartRows> rows);
@@ -103,7 +125,15 @@ class Fetch : public std::enable_shared_from_this<Fetch> {
   void DropPart(const Turn& turn, Miss cause, const absl::Status& why);
   bool Idle(const Turn& turn);
   absl::Status CheckHeader(const BlockState& block, PartState& part, uint64_t landed_bytes);
-  std::pair<uint64_t, uint64_t> FrameRange(const PartState& part) const;
+  std::pair<uint64_t, uint64_t> FrameRange(const PartState& part, const PlaneState& plane) const;
+  void Report(const Turn& turn, uint32_t plane);
+  // Planes (fetch_planes.cc).
+  uint32_t PlanesWanted(const View& view) const;
+  uint64_t PlanSlot(PartState& part) const;
+  void LeaveOut(const Turn& turn, uint32_t plane);
+  void PlanesLanded(const Turn& turn);
+  bool JoinPlanes(const Turn& turn);
+  void Submit(const Turn& turn);
   // Into head extents (fetch_rows.cc).
   void UnpackRows(const Turn& turn);
   void PlaceRows();
@@ -141,7 +171,8 @@ template <class Job>
 void Fetch::Unpack(Job job, const Turn& turn, std::shared_ptr<PartRows> rows) {
   BlockState& block = At(turn.block);
   PartState& part = block.parts[turn.part];
-  const auto [begin, end] = FrameRange(part);
+  const PlaneState& base = part.planes[0];
+  const auto [begin, end] = FrameRange(part, base);
   const Slice& slice = order_.slice;
   job.codec = block.held.view->codec;
   job.part = part.cell;
@@ -149,9 +180,14 @@ void Fetch::Unpack(Job job, const Turn& turn, std::shared_ptr<PartRows> rows) {
   job.layers = part.layers;
   job.first_head = std::max(part.cell.first_head, slice.first_head);
   job.heads = std::min(part.cell.first_head + part.cell.heads, slice.first_head + slice.heads) - job.first_head;
-  job.directory = part.frame.directory;
-  job.frames = desk_.staging.Bytes(part.slot).subspan(part.grant.frames_offset + begin, end - begin);
+  job.directory = part.joined.empty() ? base.frame.directory : part.joined;
+  job.frames = desk_.staging.Bytes(part.slot).subspan(base.at + base.grant.frames_offset + begin, end - begin);
   job.frames_offset = begin;
+  if (!part.joined.empty()) {
+    job.frames = desk_.staging.Bytes(part.slot).subspan(part.joined_at);
+    const uint32_t first = FrameIndex(desk_.options.ns.layout, part.cell, part.first_layer, KvTensor::kKey);
+    job.frames_offset = part.joined[first].offset;
+  }
   ++jobs_;
   const Instant started = desk_.loop.Now();
   desk_.bench.Submit(std::move(job), order_.request.stream, order_.after,

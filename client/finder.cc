@@ -134,6 +134,7 @@ void Finder::Send(std::shared_ptr<Group> group) {
     request.first_head = self->wish_.slice.first_head;
     request.heads = self->wish_.slice.heads;
     request.match_only = self->wish_.match_only;
+    request.planes = self->wish_.planes;
     request.deadline = std::chrono::duration_cast<Duration>(self->wish_.deadline - self->desk_.loop.Now());
     (*path)->link->Acquire(*path, std::move(request), until, [self, group, path = *path](absl::StatusOr<AcquireReply> reply) {
       self->Answered(group, std::move(reply), path);
@@ -215,7 +216,8 @@ absl::StatusOr<std::shared_ptr<const CompiledView>> Finder::ViewOf(const Acquire
   return desk_.views.ToRead(view);
 }
 
-/// Exactly the cells that cover the slice, layer-major, of lengths that can be.
+/// Exactly the cells that cover the slice, layer-major, of lengths that can be. Of a cell with planes the lowest must
+/// be there.
 absl::Status Finder::CheckBlock(const CompiledView& compiled, const AcquiredBlock& block) const {
   const View& view = compiled.view;
   const Namespace& ns = desk_.options.ns;
@@ -225,19 +227,22 @@ absl::Status Finder::CheckBlock(const CompiledView& compiled, const AcquiredBloc
   const uint32_t first_head_group = slice.first_head / view.heads_per_part;
   const uint32_t last_head_group = (slice.first_head + slice.heads - 1) / view.heads_per_part;
   if (block.token_count != ns.block_tokens) return absl::DataLossError("a block with another number of tokens");
+  const uint32_t planes = wish_.planes == 0 ? view.planes : std::min(wish_.planes, view.planes);
   size_t p = 0;
   for (uint32_t l = first_layer_group; l <= last_layer_group; ++l) {
-    for (uint32_t h = first_head_group; h <= last_head_group; ++h, ++p) {
-      if (p >= block.parts.size() || block.parts[p].layer_group != l || block.parts[p].head_group != h) {
-        return absl::DataLossError("parts that do not cover the slice");
-      }
-      const PartGrant& part = block.parts[p];
-      if (part.pending) continue;
+    for (uint32_t h = first_head_group; h <= last_head_group; ++h) {
       const PartGeometry cell = view.Geometry(ns.layout, l, h, 0, ns.block_tokens);
       const uint64_t frames = FramesOffset(static_cast<uint32_t>(view.spec.size()), FrameCount(ns.layout, cell));
-      if (part.frames_offset != frames || part.bytes < frames || part.bytes > kPartBytesMax) {
-        return absl::DataLossError("a part of a length that cannot be");
+      uint32_t plane = 0;
+      for (; plane < planes && p < block.parts.size(); ++plane, ++p) {
+        const PartGrant& part = block.parts[p];
+        if (part.layer_group != l || part.head_group != h || part.plane != plane) break;
+        if (part.pending) continue;
+        if (part.frames_offset != frames || part.bytes < frames || part.bytes > kPartBytesMax) {
+          return absl::DataLossError("a part of a length that cannot be");
+        }
       }
+      if (plane == 0) return absl::DataLossError("parts that do not cover the slice");
     }
   }
   if (p != block.parts.size()) return absl::DataLossError("more parts than the slice has");

@@ -34,7 +34,8 @@ struct Slice {
 struct HeldBlock {
   uint32_t block = 0;                        ///< index in the chain
   std::shared_ptr<const CompiledView> view;
-  std::vector<PartGrant> parts;              ///< layer-major, exactly the cells that cover the slice; empty for a match
+  /// Layer-major, exactly the cells that cover the slice, of each its planes from 0 on; empty for a match.
+  std::vector<PartGrant> parts;
   std::shared_ptr<Lease> lease;              ///< shared by the blocks of one Acquire; null for a match
 };
 
@@ -55,6 +56,7 @@ class Finder : public std::enable_shared_from_this<Finder> {
     Slice slice;
     std::vector<std::string> accept;         ///< canonical
     bool match_only = false;
+    uint32_t planes = 0;                     ///< of each cell at most so many; 0 = all that are there
     Instant deadline;
   };
   struct Handlers {

@@ -73,10 +73,14 @@ void Outbox::Send(const std::shared_ptr<Path>& path, std::vector<Item> items) {
       if (new_block) request.blocks.push_back(block);
       const PackedPart& part = *next->part;
       const RemoteSpan span = desk_.staging.RegionOf(path->transport).Grant(path->scope, part.offset(), part.size());
-      request.parts.push_back({.block = b->second, .view = v->second, .layer_group = part.layer_group,
-                               .head_group = part.head_group, .bytes = part.size(),
+      request.parts.push_back({.block = b->second,
+                               .view = v->second,
+                               .layer_group = part.layer_group,
+                               .head_group = part.head_group,
+                               .bytes = part.size(),
                                .root = std::string(reinterpret_cast<const char*>(part.root), sizeof part.root),
-                               .grant = span.Encode()});
+                               .grant = span.Encode(),
+                               .plane = part.plane});
       sent.grants.push_back(span.grant);
       until = std::max(until, next->deadline);
       sent.items.push_back(std::move(*next));

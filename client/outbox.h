@@ -15,11 +15,16 @@
 namespace kvasir::client {
 
 /// A part in its slot. Shared by its targets and by grants that are not quiet yet: the slot is free when the last of them
-/// lets go. The Loop only.
+/// lets go. Planes that were cut from one part share its slot. The Loop only.
 class PackedPart {
  public:
   PackedPart(Staging& staging, Slot slot) : staging_(staging), slot_(slot) {}
-  ~PackedPart() { staging_.pushes().Free(slot_); }
+  /// Bytes [begin, begin + size) of the slot of `whole`.
+  PackedPart(std::shared_ptr<PackedPart> whole, uint64_t begin, uint64_t size)
+      : staging_(whole->staging_), slot_{whole->slot_.offset + begin, size}, size_(size), whole_(std::move(whole)) {}
+  ~PackedPart() {
+    if (whole_ == nullptr) staging_.pushes().Free(slot_);
+  }
   PackedPart(const PackedPart&) = delete;
   PackedPart& operator=(const PackedPart&) = delete;
   std::span<std::byte> bytes() { return staging_.Bytes(slot_); }
@@ -28,7 +33,7 @@ class PackedPart {
   void Shrink(uint64_t size) { staging_.pushes().Shrink(slot_, size_ = size); }
   uint64_t size() const { return size_; }
 
-  uint16_t layer_group = 0, head_group = 0;
+  uint16_t layer_group = 0, head_group = 0, plane = 0;
   uint8_t root[16] = {};
   PackResult packed;
   std::unique_ptr<PartInputs> inputs;  ///< until it is packed
@@ -37,6 +42,7 @@ class PackedPart {
   Staging& staging_;
   Slot slot_;
   uint64_t size_ = 0;
+  const std::shared_ptr<PackedPart> whole_;
 };
 
 /// Whose parts they are.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/seal.h"
 #include "store/api/status.h"
 
 namespace kvasir::client {
@@ -136,15 +137,14 @@ absl::StatusOr<bool> Push::PackNext() {
   const uint32_t head_group = order_.first_head_group + next_part_ % order_.head_groups;
   const PartGeometry cell = view.view.Geometry(ns.layout, layer_group, head_group, order_.request.block, ns.block_tokens);
   const uint32_t frames = FrameCount(ns.layout, cell);
-  const uint64_t room = FramesOffset(static_cast<uint32_t>(view.view.spec.size()), frames);
-  const uint64_t bytes = room + MaxFrameAreaBytes(*view.codec, ns.layout, cell);
+  const SlotPlan plan = PlanSlot(view, ns.layout, cell);
   Arena& arena = desk_.staging.pushes();
-  if (bytes > arena.size() || bytes > kPartBytesMax) {
-    Stop(absl::ResourceExhaustedError(absl::StrCat("push: a part of up to ", bytes, " bytes does not fit into half of ",
-                                                   "staging_bytes")));
+  if (plan.bytes > arena.size() || plan.bytes > kPartBytesMax) {
+    Stop(absl::ResourceExhaustedError(
+        absl::StrCat("push: a part of up to ", plan.bytes, " bytes does not fit into half of ", "staging_bytes")));
     return false;
   }
-  const std::optional<Slot> slot = arena.Allocate(bytes);
+  const std::optional<Slot> slot = arena.Allocate(plan.bytes);
   if (!slot) return absl::ResourceExhaustedError("staging");
   ++next_part_;
   auto part = std::make_shared<PackedPart>(desk_.staging, *slot);
@@ -156,7 +156,7 @@ absl::StatusOr<bool> Push::PackNext() {
   job.cache = order_.request.cache;
   job.pages = order_.request.pages;
   job.part = cell;
-  job.area = part->bytes().subspan(room, bytes - room);
+  job.area = part->bytes().subspan(plan.area, plan.bytes - plan.area);
   job.result = &part->packed;
   if (order_.request.inputs != nullptr || order_.selection != nullptr) {
     const SelectInputs none;
@@ -177,37 +177,38 @@ absl::StatusOr<bool> Push::PackNext() {
   return true;
 }
 
-void Push::Packed(const std::shared_ptr<PackedPart>& part, const PartGeometry& cell, const absl::Status& status) {
-  part->inputs = nullptr;
-  if (!status.ok()) Stop(status);
-  if (!stopped_.ok()) return Settle();
-  const Namespace& ns = desk_.options.ns;
-  const CompiledView& view = *order_.view;
+/// What is known of a part before it is sealed.
+PartHeader Push::HeaderOf(const PackedPart& part, const PartGeometry& cell) const {
   PartHeader header;
   std::memcpy(header.key, block_.key.bytes.data(), sizeof header.key);
   std::memcpy(header.namespace_digest, desk_.ns_digest.bytes.data(), sizeof header.namespace_digest);
-  std::memcpy(header.view_digest, view.digest.bytes.data(), sizeof header.view_digest);
+  std::memcpy(header.view_digest, order_.view->digest.bytes.data(), sizeof header.view_digest);
   header.first_layer = static_cast<uint16_t>(cell.first_layer);
   header.layers = static_cast<uint16_t>(cell.layers);
   header.first_head = static_cast<uint16_t>(cell.first_head);
   header.heads = static_cast<uint16_t>(cell.heads);
   header.block_index = block_.block_index;
   header.token_count = block_.token_count;
-  header.layer_group = part->layer_group;
-  header.head_group = part->head_group;
+  header.layer_group = part.layer_group;
+  header.head_group = part.head_group;
   header.writer = desk_.writer;
-  const uint64_t room = FramesOffset(static_cast<uint32_t>(view.view.spec.size()), FrameCount(ns.layout, cell));
-  SealHeader(header, view.view.spec, part->packed.directory, part->packed.area_bytes, part->bytes().first(room));
-  std::memcpy(part->root, part->bytes().data() + offsetof(PartHeader, root), sizeof part->root);
-  part->Shrink(room + part->packed.area_bytes);
-  if (pass_ == 0) {
-    result_.raw_bytes += ns.layout.LayerBytes(cell.heads, cell.tokens) * cell.layers;
-    result_.stored_bytes += part->size();
-  }
-  for (size_t t = 0; t < targets_.size(); ++t) {
-    if (!targets_[t].status.ok()) continue;
-    ++offered_;
-    outbox_.Add(targets_[t].owner, {shared_from_this(), t, part, order_.deadline});
+  return header;
+}
+
+void Push::Packed(const std::shared_ptr<PackedPart>& part, const PartGeometry& cell, const absl::Status& status) {
+  part->inputs = nullptr;
+  if (!status.ok()) Stop(status);
+  if (!stopped_.ok()) return Settle();
+  const KvLayout& layout = desk_.options.ns.layout;
+  const auto sealed = SealParts(HeaderOf(*part, cell), *order_.view, layout, cell, part);
+  if (pass_ == 0) result_.raw_bytes += layout.LayerBytes(cell.heads, cell.tokens) * cell.layers;
+  for (const std::shared_ptr<PackedPart>& plane : sealed) {
+    if (pass_ == 0) result_.stored_bytes += plane->size();
+    for (size_t t = 0; t < targets_.size(); ++t) {
+      if (!targets_[t].status.ok()) continue;
+      ++offered_;
+      outbox_.Add(targets_[t].owner, {shared_from_this(), t, plane, order_.deadline});
+    }
   }
   Settle();
 }

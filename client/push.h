@@ -5,7 +5,8 @@
 //
 // A pass packs every part once and offers it to all its targets. Targets that fail are replaced once, by the next of the
 // ranking, in a second pass that packs again: the pages are the caller's until the callback, and a slot is never held for
-// a retry that may not come. A part that a node has already (AlreadyExists) counts as brought.
+// a retry that may not come. A part that a node has already (AlreadyExists) counts as brought. Where the codec has
+// planes, a cell is packed once and becomes a part a plane (client/seal.h).
 #pragma once
 
 #include <cstdint>
@@ -63,6 +64,7 @@ class Push : public std::enable_shared_from_this<Push>, public OfferedFor {
     Owner owner;
     absl::Status status;       // the first thing that went wrong
   };
+  PartHeader HeaderOf(const PackedPart& part, const PartGeometry& cell) const;
   void Packed(const std::shared_ptr<PackedPart>& part, const PartGeometry& cell, const absl::Status& status);
   bool ChooseTargets(size_t count);
   void Settle();

@@ -135,6 +135,10 @@ struct FetchRequest {
   const HeadExtents* extents = nullptr;
   Stream stream = nullptr;    ///< unpacking is ordered after what is in it
   std::vector<std::string> accept;  ///< empty = options.accept; views of PushSelected only by their SelectedView
+  /// Of views whose codec has planes (Q:hier|X:planes) the lowest so many are brought: fewer bytes, fewer bits a value.
+  /// 0 = all that are there. A plane above the lowest that is missing or damaged is no miss: FetchResult::planes says
+  /// what was had.
+  uint32_t planes = 0;
 };
 struct FetchResult {
   absl::Status status;        ///< ok, or why it stopped at `blocks` (NotFound: the store has no more)
@@ -142,6 +146,8 @@ struct FetchResult {
   uint32_t tokens = 0;
   uint64_t moved_bytes = 0, raw_bytes = 0;
   std::vector<std::string> views;  ///< spec each block came in, one per block
+  /// Of each block: the fewest planes that any part of it was decoded from; 1 where there are none.
+  std::vector<uint32_t> planes;
 };
 
 /// Names a fetch under way. 0 is none.

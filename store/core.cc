@@ -86,10 +86,15 @@ void ShardCore::On(event::SessionClosed& e) {
 // ---- recovery --------------------------------------------------------------------------------------------------------
 void ShardCore::On(event::SsdFound& e) {
   const PartMeta& meta = e.part.meta;
-  const PartAt at{{DomainNumber(meta.domain), meta.id.key}, ViewNumber(e.view), meta.id.layer_group, meta.id.head_group};
+  const PartAt at{{DomainNumber(meta.domain), meta.id.key},
+                  ViewNumber(e.view),
+                  meta.id.layer_group,
+                  meta.id.head_group,
+                  meta.id.plane};
   const uint32_t ns = NamespaceNumber(e.ns);
   const KvLayout& layout = e.ns.layout;
-  if (meta.id.layer_group >= e.view.LayerGroups(layout) || meta.id.head_group >= e.view.HeadGroups(layout)) {
+  if (meta.id.layer_group >= e.view.LayerGroups(layout) || meta.id.head_group >= e.view.HeadGroups(layout) ||
+      meta.id.plane >= e.view.planes) {
     counters_.Add(Counter::kRecoveryDropped);
     Do(action::DropOnSsd{meta.id, e.part.location});
     return;
@@ -108,7 +113,7 @@ void ShardCore::On(event::SsdFound& e) {
     block.block_index = meta.block_index;
     block.token_count = meta.token_count;
   }
-  index_.Change(MakeView(block, at.view).At(at.layer_group, at.head_group), [&](Part& part) {
+  index_.Change(MakeView(block, at.view).At(at.layer_group, at.head_group, at.plane), [&](Part& part) {
     part.ssd = e.part.location;
     part.ssd_generation = meta.generation;
     part.bytes = meta.bytes;
@@ -122,13 +127,15 @@ void ShardCore::On(event::SsdEvicted& e) {
     const auto view = view_numbers_.find(id.view);
     if (view == view_numbers_.end()) continue;
     for (uint32_t domain = 0; domain < domains_.size(); ++domain) {
-      const PartAt at{{domain, id.key}, view->second, id.layer_group, id.head_group};
+      const PartAt at{{domain, id.key}, view->second, id.layer_group, id.head_group, id.plane};
       Block* block = nullptr;
       Part* part = PartOf(at, &block);
       if (part == nullptr || part->ssd.segment == 0) continue;
       counters_.Add(Counter::kSsdEvicted);
       index_.Change(*part, [](Part& p) { p.ssd = {}; });
-      if (part->absent()) index_.Tidy(*block);
+      if (!part->absent()) continue;
+      ForgetUpperPlanes(*block, at);
+      index_.Tidy(*block);
     }
   }
 }
@@ -165,7 +172,8 @@ BlockView& ShardCore::MakeView(Block& block, uint32_t view) {
   made.view = view;
   made.layer_groups = static_cast<uint16_t>(views_[view].LayerGroups(layout));
   made.head_groups = static_cast<uint16_t>(views_[view].HeadGroups(layout));
-  made.parts.resize(size_t{made.layer_groups} * made.head_groups);
+  made.planes = static_cast<uint16_t>(views_[view].planes);
+  made.parts.resize(size_t{made.layer_groups} * made.head_groups * made.planes);
   block.views.push_back(std::move(made));
   return block.views.back();
 }
@@ -174,12 +182,21 @@ Part* ShardCore::PartOf(const PartAt& at, Block** block) {
   *block = index_.Find(at.block);
   if (*block == nullptr) return nullptr;
   BlockView* view = (*block)->Find(at.view);
-  if (view == nullptr || at.layer_group >= view->layer_groups || at.head_group >= view->head_groups) return nullptr;
-  return &view->At(at.layer_group, at.head_group);
+  if (view == nullptr || at.layer_group >= view->layer_groups || at.head_group >= view->head_groups ||
+      at.plane >= view->planes)
+    return nullptr;
+  return &view->At(at.layer_group, at.head_group, at.plane);
+}
+
+/// Of part number `part` of a view.
+ShardCore::PartAt ShardCore::PlaceOf(const BlockId& block, const BlockView& view, size_t part) {
+  const size_t cell = part / view.planes;
+  return {block, view.view, static_cast<uint16_t>(cell / view.head_groups),
+          static_cast<uint16_t>(cell % view.head_groups), static_cast<uint16_t>(part % view.planes)};
 }
 
 PartId ShardCore::IdOfPart(const PartAt& at) const {
-  return {at.block.key, view_digests_[at.view], at.layer_group, at.head_group};
+  return {at.block.key, view_digests_[at.view], at.layer_group, at.head_group, at.plane};
 }
 
 PartClaim ShardCore::ClaimOf(const Block& block, const PartAt& at, uint64_t generation) const {
@@ -189,6 +206,7 @@ PartClaim ShardCore::ClaimOf(const Block& block, const PartAt& at, uint64_t gene
   claim.geometry = views_[at.view].Geometry(namespaces_[block.ns].layout, at.layer_group, at.head_group,
                                             block.block_index, block.token_count);
   claim.block_index = block.block_index;
+  claim.planes = views_[at.view].planes;
   return claim;
 }
 
@@ -209,8 +227,21 @@ std::vector<BlockInfo> ShardCore::List(const ListRequest& request, Instant now) 
     const std::string hex = ToHex(b.id.key);
     if (hex.compare(0, request.key_prefix.size(), request.key_prefix) != 0 || hex <= request.after) return;
     for (const BlockView& v : b.views) {
-      BlockInfo info{b.id.key, b.parent, b.block_index, b.token_count, namespaces_[b.ns].name, views_[v.view].Name(),
-                     v.Sealed(), static_cast<uint32_t>(v.parts.size()), 0, 0, 0, now - b.touched, 0};
+      BlockInfo info{b.id.key,
+                     b.parent,
+                     b.block_index,
+                     b.token_count,
+                     namespaces_[b.ns].name,
+                     views_[v.view].Name(),
+                     v.Sealed(),
+                     static_cast<uint32_t>(v.parts.size()),
+                     0,
+                     0,
+                     0,
+                     now - b.touched,
+                     0,
+                     v.WholePlanes(),
+                     v.planes};
       for (const Part& p : v.parts) {
         if (!p.readable()) continue;
         info.bytes += p.bytes;

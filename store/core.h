@@ -32,6 +32,7 @@ struct CoreOptions {
   uint32_t shard = 0;
   ExtentOptions extents;
   bool ssd = false;
+  uint32_t ssd_planes = 0;       ///< planes of a cell that are written to the SSD when DRAM is needed; 0 = all
   Duration lease = std::chrono::seconds(2);
   Duration unfinished_ttl = std::chrono::seconds(60);
   Duration keep_max = std::chrono::minutes(10);
@@ -69,8 +70,10 @@ class ShardCore {
   /// Runs that this node holds and `owns` says are not its own.
   std::vector<std::pair<DomainId, BlockKey>> Surplus(const Wants& owns) const;
   uint64_t runs() const { return index_.runs(); }
-  /// True when all parts of the block in this view are here; with `durable`, all on the SSD.
-  bool HoldsWhole(const DomainId& domain, const BlockKey& key, const ViewDigest& view, bool durable) const;
+  /// True when the block's first `planes` planes in this view are here with all their parts; with `durable`, plane 0 on
+  /// the SSD.
+  bool HoldsWhole(const DomainId& domain, const BlockKey& key, const ViewDigest& view, uint32_t planes,
+                  bool durable) const;
   bool has_working_ssd() const { return ssd_writable_; }
 
   // For Admin, between steps.
@@ -111,7 +114,7 @@ class ShardCore {
   struct PartAt {
     BlockId block;
     uint32_t view = 0;
-    uint16_t layer_group = 0, head_group = 0;
+    uint16_t layer_group = 0, head_group = 0, plane = 0;
     uint32_t block_index = 0;     // for telling a lease
   };
   struct OfferWaiter { uint64_t call = 0; uint32_t index = 0; bool joined = false; };
@@ -165,6 +168,8 @@ class ShardCore {
   bool Holds(const BlockView& view, const AcquireRequest& request) const;
   void LeaseBlock(const AcquireRequest& request, uint64_t lease_id, Block& block, BlockView& view,
                   action::AnswerAcquire& answer, std::vector<PartAt>* cold);
+  PartGrant LeasePart(uint64_t lease_id, const PartAt& at, const Part& part, action::AnswerAcquire& answer,
+                      std::vector<PartAt>* cold);
   void StartPromote(const PartAt& at, uint64_t lease_id);
   void PromoteWaiting(const PartAt& at, uint64_t lease_id);
   void PromoteInto(const PartAt& at, uint64_t lease_id);
@@ -176,19 +181,23 @@ class ShardCore {
   void TellLease(uint64_t lease_id, const PartAt& at, absl::Status status);
 
   // Room (core_room.cc)
-  bool Reserve(uint32_t domain, uint64_t bytes, ExtentRef* extent);
-  bool MakeRoom(uint32_t domain, uint64_t bytes, ExtentRef* extent);
-  bool TryReserve(uint32_t domain, uint64_t bytes, ExtentRef* extent);
+  bool Reserve(uint32_t domain, uint64_t bytes, uint32_t plane, ExtentRef* extent);
+  bool MakeRoom(uint32_t domain, uint64_t bytes, uint32_t plane, ExtentRef* extent);
+  bool TryReserve(uint32_t domain, uint64_t bytes, uint32_t plane, ExtentRef* extent);
   bool CanDemote() const { return ssd_writable_ && now_ >= demote_after_; }
   void Refused();
   void LookForRoom();
   bool Evictable(const Block& block) const;
+  bool Evictable(const Part& part) const;
   bool EvictBlock(Block& block);
+  bool EvictPlane(Block& block);
+  bool EvictPart(Block& block, const PartAt& at, Part& part);
   void StartPersist(Block& block, const PartAt& at, Part& part, bool demotion);
   void DemotionDone(const Flight& flight, Part& part, bool saved);
   void Balance();
   void Settle();
-  void ReleaseExtent(Block& block, Part& part);
+  void ReleaseExtent(Block& block, const PartAt& at, Part& part);
+  void ForgetUpperPlanes(Block& block, const PartAt& base);
   void ForgetPart(Block& block, Part& part, const PartAt& at);
   void DropUnfinished(const BlockId& id);
 
@@ -215,6 +224,7 @@ class ShardCore {
   uint32_t ViewNumber(const View& view);
   BlockView& MakeView(Block& block, uint32_t view);
   Part* PartOf(const PartAt& at, Block** block);
+  static PartAt PlaceOf(const BlockId& block, const BlockView& view, size_t part);
   PartId IdOfPart(const PartAt& at) const;
   PartClaim ClaimOf(const Block& block, const PartAt& at, uint64_t generation) const;
   SlabRange RangeOf(ExtentRef extent) const;

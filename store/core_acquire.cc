@@ -30,14 +30,14 @@ absl::Status ShardCore::CheckAcquire(const AcquireRequest& request, const Sessio
   return absl::OkStatus();
 }
 
-/// True when every part that covers the slice can be read.
+/// True when every part that covers the slice can be read; where it has planes, their lowest is enough.
 bool ShardCore::Holds(const BlockView& held, const AcquireRequest& request) const {
   const View& view = views_[held.view];
   const uint32_t last_layer = (request.first_layer + request.layers - 1) / view.layers_per_part;
   const uint32_t last_head = (request.first_head + request.heads - 1) / view.heads_per_part;
   for (uint32_t l = request.first_layer / view.layers_per_part; l <= last_layer; ++l) {
     for (uint32_t h = request.first_head / view.heads_per_part; h <= last_head; ++h) {
-      if (!held.parts[l * held.head_groups + h].readable()) return false;
+      if (!held.At(l, h).readable()) return false;
     }
   }
   return true;
@@ -119,26 +119,40 @@ void ShardCore::LeaseBlock(const AcquireRequest& request, uint64_t lease_id, Blo
   if (known == reply.views.end()) reply.views.push_back(view);
   const uint32_t last_layer = (request.first_layer + request.layers - 1) / view.layers_per_part;
   const uint32_t last_head = (request.first_head + request.heads - 1) / view.heads_per_part;
+  const uint32_t planes = request.planes == 0 ? held.planes : std::min<uint32_t>(request.planes, held.planes);
   for (uint32_t l = request.first_layer / view.layers_per_part; l <= last_layer; ++l) {
     for (uint32_t h = request.first_head / view.heads_per_part; h <= last_head; ++h) {
-      const Part& part = held.At(l, h);
-      PartGrant grant{static_cast<uint16_t>(l), static_cast<uint16_t>(h), !part.in_dram(), part.bytes, 0, part.frames_offset, ""};
-      action::LeasedPart leased;
-      if (part.in_dram()) {
-        extents_.Pin(part.extent);
-        leases_.at(lease_id).pinned.push_back(part.extent);
-        grant.generation = part.extent.generation;
-        leased = {RangeOf(part.extent), part.extent.generation};
-      } else {
-        cold->push_back({block.id, held.view, grant.layer_group, grant.head_group, block.block_index});
+      for (uint32_t plane = 0; plane < planes && held.At(l, h, plane).readable(); ++plane) {
+        const PartAt at{block.id,
+                        held.view,
+                        static_cast<uint16_t>(l),
+                        static_cast<uint16_t>(h),
+                        static_cast<uint16_t>(plane),
+                        block.block_index};
+        out.parts.push_back(LeasePart(lease_id, at, held.At(l, h, plane), answer, cold));
       }
-      out.parts.push_back(std::move(grant));
-      answer.parts.push_back(leased);
     }
   }
   const bool pending = std::any_of(out.parts.begin(), out.parts.end(), [](const PartGrant& part) { return part.pending; });
   counters_.Add(Counter::kBlocksPending, pending ? 1 : 0);
   reply.blocks.push_back(std::move(out));
+}
+
+/// Pins a part that is in DRAM; notes one that is not.
+PartGrant ShardCore::LeasePart(uint64_t lease_id, const PartAt& at, const Part& part, action::AnswerAcquire& answer,
+                               std::vector<PartAt>* cold) {
+  PartGrant grant{at.layer_group, at.head_group, !part.in_dram(), part.bytes, 0, part.frames_offset, "", at.plane};
+  action::LeasedPart leased;
+  if (part.in_dram()) {
+    extents_.Pin(part.extent);
+    leases_.at(lease_id).pinned.push_back(part.extent);
+    grant.generation = part.extent.generation;
+    leased = {RangeOf(part.extent), part.extent.generation};
+  } else {
+    cold->push_back(at);
+  }
+  answer.parts.push_back(leased);
+  return grant;
 }
 
 // ---- promotion -------------------------------------------------------------------------------------------------------
@@ -171,7 +185,7 @@ void ShardCore::PromoteInto(const PartAt& at, uint64_t lease_id) {
   const SsdLocation from = part->ssd;
   const uint64_t from_generation = part->ssd_generation, bytes = part->bytes;
   ExtentRef extent;
-  if (!Reserve(at.block.domain, bytes, &extent)) {
+  if (!Reserve(at.block.domain, bytes, at.plane, &extent)) {
     if (disk_writes_ > 0 && waiting_.size() < kWaitingMax) {
       waiting_.push_back({at, {}, lease_id});
       return;
@@ -184,7 +198,7 @@ void ShardCore::PromoteInto(const PartAt& at, uint64_t lease_id) {
     p.extent = extent;
     p.coming = true;
   });
-  index_.GainExtent(*block);
+  index_.GainExtent(*block, at.plane);
   Flight flight;
   flight.extent = extent;
   flight.work = Work::kPromote;
@@ -229,6 +243,7 @@ void ShardCore::TellLease(uint64_t lease_id, const PartAt& at, absl::Status stat
   action::PartReady out{lease->second.session, lease_id, {}, {}};
   out.ready.part.layer_group = at.layer_group;
   out.ready.part.head_group = at.head_group;
+  out.ready.part.plane = at.plane;
   out.ready.status = std::move(status);
   out.ready.block_index = at.block_index;
   out.ready.key = at.block.key;

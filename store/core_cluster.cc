@@ -28,8 +28,16 @@ bool ParseCursor(const std::string& cursor, RunId* run) {
 
 uint64_t BytesOf(const BlockView& view) {
   uint64_t bytes = 0;
-  for (const Part& part : view.parts) bytes += part.bytes;
+  for (const Part& part : view.parts) bytes += part.readable() ? part.bytes : 0;
   return bytes;
+}
+
+/// DURABLE is said of a block when its plane 0 is on the SSD: a tier may keep fewer of the planes above.
+bool OnSsd(const BlockView& view) {
+  for (size_t i = 0; i < view.parts.size(); i += view.planes) {
+    if (view.parts[i].ssd.segment == 0) return false;
+  }
+  return true;
 }
 
 uint32_t ReplicasOf(const Run& run) {
@@ -51,7 +59,7 @@ void ShardCore::AddBlocks(const Run& run, InventoryReply& reply, std::map<uint32
   std::sort(blocks.begin(), blocks.end(), [](const Block* a, const Block* b) { return a->block_index < b->block_index; });
   for (const Block* block : blocks) {
     for (const BlockView& view : block->views) {
-      if (view.Sealed() != view.parts.size()) continue;  // whole blocks only: the rest is still being written
+      if (view.WholePlanes() == 0) continue;  // whole blocks only: the rest is still being written
       InventoryBlock out;
       out.domain = number(tables[0], block->id.domain, reply.domains, domains_[block->id.domain]);
       out.ns = number(tables[1], block->ns, reply.namespaces, namespaces_[block->ns]);
@@ -62,8 +70,9 @@ void ShardCore::AddBlocks(const Run& run, InventoryReply& reply, std::map<uint32
       out.block_index = block->block_index;
       out.token_count = block->token_count;
       out.replicas = block->replicas;
-      out.durable = std::all_of(view.parts.begin(), view.parts.end(), [](const Part& p) { return p.ssd.segment != 0; });
+      out.durable = OnSsd(view);
       out.bytes = BytesOf(view);
+      out.planes = view.WholePlanes();
       reply.blocks.push_back(std::move(out));
     }
   }
@@ -97,7 +106,8 @@ InventoryReply ShardCore::Inventory(const std::string& after, uint32_t runs, con
   return reply;
 }
 
-bool ShardCore::HoldsWhole(const DomainId& domain, const BlockKey& key, const ViewDigest& view, bool durable) const {
+bool ShardCore::HoldsWhole(const DomainId& domain, const BlockKey& key, const ViewDigest& view, uint32_t planes,
+                           bool durable) const {
   const auto domain_number = domain_numbers_.find(domain);
   const auto view_number = view_numbers_.find(view);
   if (domain_number == domain_numbers_.end() || view_number == view_numbers_.end()) return false;
@@ -105,7 +115,7 @@ bool ShardCore::HoldsWhole(const DomainId& domain, const BlockKey& key, const Vi
   if (block == nullptr) return false;
   const auto held = std::find_if(block->views.begin(), block->views.end(), [&](const BlockView& v) { return v.view == view_number->second; });
   if (held == block->views.end()) return false;
-  return std::all_of(held->parts.begin(), held->parts.end(), [durable](const Part& p) { return p.readable() && (!durable || p.ssd.segment != 0); });
+  return held->WholePlanes() >= std::max(1u, planes) && (!durable || OnSsd(*held));
 }
 
 std::vector<std::pair<DomainId, BlockKey>> ShardCore::Surplus(const Wants& owns) const {
@@ -162,7 +172,8 @@ void ShardCore::TellMissed(const SessionInfo& session, const AcquiredRun& run, u
 /// A reader's bytes failed their checks. They may have been hurt on the way: we look at our own.
 void ShardCore::Suspect(uint32_t domain, const DamagedPart& damaged) {
   counters_.Add(Counter::kDamageReports);
-  const PartAt at{{domain, damaged.key}, ViewNumber(damaged.view), damaged.layer_group, damaged.head_group};
+  const PartAt at{
+      {domain, damaged.key}, ViewNumber(damaged.view), damaged.layer_group, damaged.head_group, damaged.plane};
   Block* block = nullptr;
   Part* part = PartOf(at, &block);
   if (part == nullptr || !part->in_dram()) return;
@@ -183,8 +194,9 @@ void ShardCore::On(event::RecheckDone& e) {
   // While it is being written to the disk it stays: who reads that copy will find it out.
   if (part == nullptr || !(part->extent == e.extent) || part->persisting) return;
   const action::Missed refill{domains_[at.block.domain], namespaces_[block->ns], block->run, block->block_index, {block->id.key}};
-  ReleaseExtent(*block, *part);  // the disk's copy, where there is one, is read and checked at the next need
+  ReleaseExtent(*block, at, *part);  // the disk's copy, where there is one, is read and checked at the next need
   const bool gone = part->absent();
+  if (gone) ForgetUpperPlanes(*block, at);
   index_.Tidy(*block);
   if (gone && !(refill.run == BlockKey{})) Do(refill);
 }

@@ -23,6 +23,7 @@ absl::Status ShardCore::CheckOffer(const OfferRequest& request, const SessionInf
     const View& view = request.views[part.view];
     if (part.layer_group >= view.LayerGroups(ns.layout)) return bad("layer_group");
     if (part.head_group >= view.HeadGroups(ns.layout)) return bad("head_group");
+    if (part.plane >= view.planes) return bad("plane");
     if (part.bytes < sizeof(PartHeader) || part.bytes > kPartBytesMax) return bad("bytes");
     const bool from_peer = session.peer && part.generation != 0;  // its header is judged by itself: there is no root to hold it against
     if (part.root.size() != 16 && !(from_peer && part.root.empty())) return bad("root");
@@ -61,7 +62,8 @@ void ShardCore::StartPart(uint64_t call, uint32_t index) {
   const OfferedPart& offered = offer.request.parts[index];
   const OfferedBlock& ob = offer.request.blocks[offered.block];
   const SessionInfo& session = sessions_.at(offer.session);
-  const PartAt at{{session.domain, ob.key}, offer.views[offered.view], offered.layer_group, offered.head_group};
+  const PartAt at{
+      {session.domain, ob.key}, offer.views[offered.view], offered.layer_group, offered.head_group, offered.plane};
   const bool durable = offer.request.ack == Ack::kDurable;
 
   Block* block = nullptr;
@@ -81,7 +83,7 @@ void ShardCore::StartPart(uint64_t call, uint32_t index) {
                                                                 std::to_string(extents_.slab_bytes()) + " bytes)"));
   }
   ExtentRef extent;
-  if (!Reserve(session.domain, offered.bytes, &extent)) {
+  if (!Reserve(session.domain, offered.bytes, at.plane, &extent)) {
     if (disk_writes_ > 0 && waiting_.size() < kWaitingMax) {
       waiting_.push_back({at, {call, index, false}, 0});
       return;
@@ -107,14 +109,14 @@ void ShardCore::StartPull(Offer& offer, uint64_t call, uint32_t index, const Par
     unfinished_[id] = at.block;
     At(now_ + options_.unfinished_ttl, Due::kUnfinished, id);
   }
-  Part& part = MakeView(block, at.view).At(at.layer_group, at.head_group);
+  Part& part = MakeView(block, at.view).At(at.layer_group, at.head_group, at.plane);
   KVASIR_CHECK(part.absent(), "an extent for a part that is somewhere already");
   index_.Change(part, [&](Part& p) {
     p.extent = extent;
     p.coming = true;
     p.bytes = offered.bytes;
   });
-  index_.GainExtent(block);
+  index_.GainExtent(block, at.plane);
   Flight flight;
   flight.extent = extent;
   flight.part = at;
@@ -250,7 +252,8 @@ void ShardCore::FailFlight(Flight flight, const absl::Status& status) {
     p.coming = false;
     if (p.absent()) p = Part{};
   });
-  index_.LoseExtent(*block);
+  index_.LoseExtent(*block, flight.part.plane);
+  if (part->absent()) ForgetUpperPlanes(*block, flight.part);
   index_.Tidy(*block);
   for (const OfferWaiter& w : flight.offers) {
     AnswerPart(w.call, w.index, w.joined ? absl::AbortedError("another writer's copy failed; offer again") : status);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// ShardCore, room: which cold blocks leave DRAM. With an SSD they are written there first (demotion); without one they are
-// dropped. What a lease pins, what is being written, and what its owner asked to keep stays.
+// ShardCore, room: which cold blocks leave DRAM. With an SSD they are written there first (demotion); without one they
+// are dropped. What a lease pins, what is being written, and what its owner asked to keep stays. Precision goes before
+// tokens: the highest planes of cold blocks leave first, and as long as there are any, no block goes as a whole.
+// `ssd_planes` says how many planes of a cell the SSD is given; DURABLE parts are there anyway.
 #include <algorithm>
 
 #include "store/core.h"
@@ -8,15 +10,17 @@
 
 namespace kvasir {
 
-bool ShardCore::TryReserve(uint32_t domain, uint64_t bytes, ExtentRef* extent) {
+/// Upper planes lie apart from what stays when they leave.
+bool ShardCore::TryReserve(uint32_t domain, uint64_t bytes, uint32_t plane, ExtentRef* extent) {
   uint32_t retired = Extents::kNoSlab;
-  if (!extents_.Reserve(domain, bytes, extent, &retired)) return false;
+  if (!extents_.Reserve(domain, bytes, extent, &retired, plane > 0 ? Extents::End::kHigh : Extents::End::kLow))
+    return false;
   if (retired != Extents::kNoSlab) Do(action::RetireSlab{retired});
   return true;
 }
 
-bool ShardCore::Reserve(uint32_t domain, uint64_t bytes, ExtentRef* extent) {
-  const bool reserved = TryReserve(domain, bytes, extent) || MakeRoom(domain, bytes, extent);
+bool ShardCore::Reserve(uint32_t domain, uint64_t bytes, uint32_t plane, ExtentRef* extent) {
+  const bool reserved = TryReserve(domain, bytes, plane, extent) || MakeRoom(domain, bytes, plane, extent);
   if (reserved) refused_since_ = Instant::max();
   return reserved;
 }
@@ -36,18 +40,39 @@ void ShardCore::LookForRoom() {
     room = Evictable(**at);
     ++looked_at;
   }
+  looked_at = 0;
+  for (auto at = index_.upper_cold_to_warm().begin();
+       !room && at != index_.upper_cold_to_warm().end() && looked_at < kVictimScan; ++at) {
+    for (const BlockView& view : (*at)->views) {
+      for (size_t i = 0; i < view.parts.size(); ++i)
+        room |= i % view.planes > 0 && (*at)->keep_until <= now_ && Evictable(view.parts[i]);
+    }
+    ++looked_at;
+  }
   if (room) refused_since_ = Instant::max();
 }
 
 /// Evicts from the cold end until the reservation fits. Dirty blocks of a node with an SSD only start to leave: then the
 /// caller waits for them.
-bool ShardCore::MakeRoom(uint32_t domain, uint64_t bytes, ExtentRef* extent) {
+bool ShardCore::MakeRoom(uint32_t domain, uint64_t bytes, uint32_t plane, ExtentRef* extent) {
+  auto& upper = index_.upper_cold_to_warm();
+  const bool precise = !upper.empty();
+  const uint32_t demotions_before = demotions_;
   uint32_t looked_at = 0;
-  for (auto at = index_.cold_to_warm().begin(); at != index_.cold_to_warm().end() && looked_at < kVictimScan; ++looked_at) {
+  for (auto at = upper.begin(); at != upper.end() && looked_at < kVictimScan; ++looked_at) {
     Block& victim = **at;
     ++at;  // before the victim leaves the list
+    if (victim.keep_until <= now_ && EvictPlane(victim) && TryReserve(domain, bytes, plane, extent)) return true;
+  }
+  if (precise && (demotions_ > demotions_before || demotions_ >= kDemotionsMax))
+    return false;  // planes are on their way out
+  looked_at = 0;
+  for (auto at = index_.cold_to_warm().begin(); at != index_.cold_to_warm().end() && looked_at < kVictimScan;
+       ++looked_at) {
+    Block& victim = **at;
+    ++at;
     if (!Evictable(victim)) continue;
-    if (EvictBlock(victim) && TryReserve(domain, bytes, extent)) return true;
+    if (EvictBlock(victim) && TryReserve(domain, bytes, plane, extent)) return true;
   }
   return false;
 }
@@ -63,27 +88,56 @@ bool ShardCore::Evictable(const Block& block) const {
   return true;
 }
 
+bool ShardCore::Evictable(const Part& part) const {
+  return part.in_dram() && !part.persisting && extents_.At(part.extent).pins == 0;
+}
+
 /// Takes an Evictable block out of DRAM as far as that can be done now. True when any bytes came free.
 bool ShardCore::EvictBlock(Block& block) {
   bool freed = false;
   const BlockId id = block.id;
   for (BlockView& view : block.views) {
-    for (uint32_t i = 0; i < view.parts.size(); ++i) {
-      Part& part = view.parts[i];
-      if (!part.in_dram()) continue;
-      if (part.ssd.segment == 0 && CanDemote()) {
-        if (demotions_ >= kDemotionsMax) continue;
-        const PartAt at{id, view.view, static_cast<uint16_t>(i / view.head_groups), static_cast<uint16_t>(i % view.head_groups)};
-        StartPersist(block, at, part, true);
-        continue;
-      }
-      counters_.Add(part.ssd.segment != 0 ? Counter::kEvicted : Counter::kEvictedUnsaved);
-      ReleaseExtent(block, part);
-      freed = true;
+    for (size_t i = view.parts.size(); i-- > 0;) {  // upper planes before the one they stand on
+      if (view.parts[i].in_dram()) freed |= EvictPart(block, PlaceOf(id, view, i), view.parts[i]);
     }
   }
   index_.Tidy(block);
   return freed;
+}
+
+/// The same for the highest plane that the block has in DRAM, above 0. It may have leaves: they lose nothing by it.
+bool ShardCore::EvictPlane(Block& block) {
+  uint32_t highest = 0;
+  for (const BlockView& view : block.views) {
+    for (size_t i = 0; i < view.parts.size(); ++i) {
+      if (Evictable(view.parts[i])) highest = std::max(highest, static_cast<uint32_t>(i % view.planes));
+    }
+  }
+  if (highest == 0) return false;
+  bool freed = false;
+  const BlockId id = block.id;
+  for (BlockView& view : block.views) {
+    for (size_t i = 0; i < view.parts.size(); ++i) {
+      if (i % view.planes == highest && Evictable(view.parts[i]))
+        freed |= EvictPart(block, PlaceOf(id, view, i), view.parts[i]);
+    }
+  }
+  index_.Tidy(block);
+  return freed;
+}
+
+/// True when it is out of DRAM; else it is on its way to the SSD, or has to wait for its turn.
+bool ShardCore::EvictPart(Block& block, const PartAt& at, Part& part) {
+  const bool kept = options_.ssd_planes == 0 || at.plane < options_.ssd_planes;
+  if (part.ssd.segment == 0 && kept && CanDemote()) {
+    if (demotions_ < kDemotionsMax) StartPersist(block, at, part, true);
+    return false;
+  }
+  counters_.Add(part.ssd.segment != 0 ? Counter::kEvicted : Counter::kEvictedUnsaved);
+  counters_.Add(Counter::kPlanesEvicted, at.plane > 0 ? 1 : 0);
+  ReleaseExtent(block, at, part);
+  if (part.absent()) ForgetUpperPlanes(block, at);
+  return true;
 }
 
 void ShardCore::StartPersist(Block& block, const PartAt& at, Part& part, bool demotion) {
@@ -131,7 +185,9 @@ void ShardCore::DemotionDone(const Flight& flight, Part& part, bool saved) {
   if (!cold || block->keep_until > now_) return;
   if (!saved && waiting_.empty()) return;  // stays in DRAM until the room is needed
   counters_.Add(saved ? Counter::kDemoted : Counter::kEvictedUnsaved);
-  ReleaseExtent(*block, part);
+  counters_.Add(Counter::kPlanesEvicted, flight.part.plane > 0 ? 1 : 0);
+  ReleaseExtent(*block, flight.part, part);
+  if (part.absent()) ForgetUpperPlanes(*block, flight.part);
   index_.Tidy(*block);
 }
 
@@ -139,13 +195,17 @@ void ShardCore::DemotionDone(const Flight& flight, Part& part, bool saved) {
 void ShardCore::Balance() {
   if (!CanDemote()) return;
   const auto high = static_cast<uint64_t>(options_.demote_above * static_cast<double>(extents_.capacity()));
-  uint32_t looked_at = 0;
-  auto& list = index_.cold_to_warm();
-  for (auto at = list.begin(); at != list.end() && looked_at < kVictimScan && demotions_ < kDemotionsMax; ++looked_at) {
-    if (extents_.used() <= high + demoting_bytes_) return;
-    Block& victim = **at;
-    ++at;
-    if (Evictable(victim)) EvictBlock(victim);
+  for (auto* list : {&index_.upper_cold_to_warm(), &index_.cold_to_warm()}) {
+    const bool upper = list == &index_.upper_cold_to_warm();
+    uint32_t looked_at = 0;
+    for (auto at = list->begin(); at != list->end() && looked_at < kVictimScan && demotions_ < kDemotionsMax;
+         ++looked_at) {
+      if (extents_.used() <= high + demoting_bytes_) return;
+      Block& victim = **at;
+      ++at;
+      if (upper && victim.keep_until <= now_) EvictPlane(victim);
+      if (!upper && Evictable(victim)) EvictBlock(victim);
+    }
   }
 }
 
@@ -168,10 +228,20 @@ void ShardCore::Settle() {
   }
 }
 
-void ShardCore::ReleaseExtent(Block& block, Part& part) {
+void ShardCore::ReleaseExtent(Block& block, const PartAt& at, Part& part) {
   extents_.Condemn(part.extent);
   index_.Change(part, [](Part& p) { p.extent = {}; });
-  index_.LoseExtent(block);
+  index_.LoseExtent(block, at.plane);
+}
+
+/// Plane 0 of a cell is nowhere any more: the planes above it are of no use, and must not meet those of another write.
+void ShardCore::ForgetUpperPlanes(Block& block, const PartAt& base) {
+  BlockView* view = block.Find(base.view);
+  if (base.plane != 0 || view == nullptr) return;
+  for (PartAt at = base; ++at.plane < view->planes;) {
+    Part& part = view->At(at.layer_group, at.head_group, at.plane);
+    if (!part.absent() && !part.coming && !part.persisting) ForgetPart(block, part, at);
+  }
 }
 
 /// Out of both tiers. Readers under a lease keep the condemned extent until they are done.
@@ -179,7 +249,7 @@ void ShardCore::ForgetPart(Block& block, Part& part, const PartAt& at) {
   KVASIR_CHECK(!part.coming && !part.persisting, "forgetting a part that is being written");
   if (part.ssd.segment != 0) Do(action::DropOnSsd{IdOfPart(at), part.ssd});
   index_.Change(part, [](Part& p) { p.ssd = {}; });
-  if (part.extent) ReleaseExtent(block, part);
+  if (part.extent) ReleaseExtent(block, at, part);
 }
 
 void ShardCore::DropUnfinished(const BlockId& id) {
@@ -187,13 +257,13 @@ void ShardCore::DropUnfinished(const BlockId& id) {
   if (block == nullptr) return;
   bool busy = false;
   for (BlockView& view : block->views) {
-    if (view.Sealed() == view.parts.size()) continue;
-    for (uint32_t i = 0; i < view.parts.size(); ++i) {
+    if (view.WholePlanes() > 0) continue;
+    for (size_t i = 0; i < view.parts.size(); ++i) {
       Part& part = view.parts[i];
       busy |= part.coming || part.persisting;
       if (part.absent() || part.coming || part.persisting) continue;
       counters_.Add(Counter::kUnfinishedDropped);
-      ForgetPart(*block, part, {id, view.view, static_cast<uint16_t>(i / view.head_groups), static_cast<uint16_t>(i % view.head_groups)});
+      ForgetPart(*block, part, PlaceOf(id, view, i));
     }
   }
   if (busy) {

@@ -36,6 +36,7 @@ namespace kvasir {
   X(kPromoteFailed, "promote_failed")                   \
   X(kEvicted, "parts_evicted")                          \
   X(kEvictedUnsaved, "parts_evicted_unsaved")           \
+  X(kPlanesEvicted, "planes_evicted")                   \
   X(kSsdEvicted, "parts_ssd_evicted")                   \
   X(kUnfinishedDropped, "parts_unfinished_dropped")     \
   X(kRecovered, "parts_recovered")                      \

@@ -51,7 +51,13 @@ using Event = std::variant<event::SessionOpened, event::SessionClosed, event::Of
 /// Bytes in a slab.
 struct SlabRange { uint32_t slab = 0; uint64_t offset = 0, bytes = 0; };
 /// What the landed bytes must say of themselves.
-struct PartClaim { PartExpectation expect; std::string spec; PartGeometry geometry; uint32_t block_index = 0; };
+struct PartClaim {
+  PartExpectation expect;
+  std::string spec;
+  PartGeometry geometry;
+  uint32_t block_index = 0;
+  uint32_t planes = 1;  ///< of the view
+};
 
 namespace action {
 /// Pull over the session's data connection; PullDone, then PullReleased if quarantined.

@@ -41,18 +41,18 @@ bool LegalEdge(ExtentState from, ExtentState to) {
 Extents::Extents(const ExtentOptions& options)
     : options_(options), slab_bytes_(SlabBytes(options)), next_generation_(options.first_generation) {}
 
-bool Extents::Reserve(uint32_t domain, uint64_t bytes, ExtentRef* extent, uint32_t* retired_slab) {
+bool Extents::Reserve(uint32_t domain, uint64_t bytes, ExtentRef* extent, uint32_t* retired_slab, End end) {
   *retired_slab = kNoSlab;
   const uint64_t room = Round(std::max<uint64_t>(bytes, 1));
   uint64_t offset = 0;
   for (uint32_t i = 0; i < slabs_.size(); ++i) {
-    if (!slabs_[i].exists || slabs_[i].domain != domain || !TakeFrom(i, room, &offset)) continue;
+    if (!slabs_[i].exists || slabs_[i].domain != domain || !TakeFrom(i, room, end, &offset)) continue;
     *extent = Occupy(i, offset, room, bytes, domain);
     return true;
   }
   uint32_t slab = 0;
   if (room > slab_bytes_ || !NewSlab(domain, &slab, retired_slab)) return false;
-  KVASIR_CHECK(TakeFrom(slab, room, &offset), "a new slab has room");
+  KVASIR_CHECK(TakeFrom(slab, room, end, &offset), "a new slab has room");
   *extent = Occupy(slab, offset, room, bytes, domain);
   return true;
 }
@@ -80,20 +80,21 @@ bool Extents::NewSlab(uint32_t domain, uint32_t* slab_index, uint32_t* retired) 
   return true;
 }
 
-bool Extents::TakeFrom(uint32_t index, uint64_t room, uint64_t* offset) {
+bool Extents::TakeFrom(uint32_t index, uint64_t room, End end, uint64_t* offset) {
   Slab& slab = slabs_[index];
   const auto best = slab.free_by_length.lower_bound({room, 0});
   if (best == slab.free_by_length.end()) return false;
   const auto [length, at] = *best;
   slab.free_by_length.erase(best);
   slab.free_by_offset.erase(at);
+  *offset = end == End::kLow ? at : at + length - room;
   if (length > room) {
-    slab.free_by_offset[at + room] = length - room;
-    slab.free_by_length.insert({length - room, at + room});
+    const uint64_t rest = end == End::kLow ? at + room : at;
+    slab.free_by_offset[rest] = length - room;
+    slab.free_by_length.insert({length - room, rest});
   }
   slab.used += room;
   used_ += room;
-  *offset = at;
   return true;
 }
 

@@ -59,8 +59,11 @@ class Extents {
 
   explicit Extents(const ExtentOptions& options);
 
+  /// At which end of free room an extent is made. What leaves together lies together: then its room is of use to
+  /// others.
+  enum class End : uint8_t { kLow, kHigh };
   /// FREE -> FILLING for `domain`. False when there is no room; then nothing changed.
-  bool Reserve(uint32_t domain, uint64_t bytes, ExtentRef* extent, uint32_t* retired_slab);
+  bool Reserve(uint32_t domain, uint64_t bytes, ExtentRef* extent, uint32_t* retired_slab, End end = End::kLow);
   /// True if Reserve could ever succeed on an empty node.
   bool Fits(uint64_t bytes) const { return Round(bytes) <= slab_bytes_; }
 
@@ -94,7 +97,7 @@ class Extents {
     absl::btree_set<std::pair<uint64_t, uint64_t>> free_by_length;   // (length, offset)
   };
   static uint64_t Round(uint64_t bytes) { return (bytes + kAlignment - 1) & ~(kAlignment - 1); }
-  bool TakeFrom(uint32_t slab, uint64_t room, uint64_t* offset);
+  bool TakeFrom(uint32_t slab, uint64_t room, End end, uint64_t* offset);
   void GiveBack(uint32_t slab, uint64_t offset, uint64_t room);
   bool NewSlab(uint32_t domain, uint32_t* slab, uint32_t* retired);
   ExtentRef Occupy(uint32_t slab, uint64_t offset, uint64_t room, uint64_t bytes, uint32_t domain);

@@ -155,7 +155,7 @@ void Gatherer::Take(const std::shared_ptr<Batch>& batch, AcquireReply& reply) {
       batch->open += static_cast<uint32_t>(got.parts.size());
       for (PartGrant& part : got.parts) {
         if (part.pending) {
-          batch->pending[{run.keys[i], part.layer_group, part.head_group}] = index;
+          batch->pending[{run.keys[i], part.layer_group, part.head_group, part.plane}] = index;
         } else {
           here.emplace_back(index, std::move(part));
         }
@@ -175,7 +175,7 @@ void Gatherer::OnLease(const std::shared_ptr<Batch>& batch, const WatchEvent& ev
   if (ready == nullptr) return End(batch, absl::UnavailableError("the lease ended"));
   std::vector<std::pair<uint32_t, PartGrant>> here;
   for (const PartsReady::Ready& part : ready->parts) {
-    const auto at = batch->pending.find({part.key, part.part.layer_group, part.part.head_group});
+    const auto at = batch->pending.find({part.key, part.part.layer_group, part.part.head_group, part.part.plane});
     if (at == batch->pending.end()) continue;
     const uint32_t block = at->second;
     batch->pending.erase(at);
@@ -183,7 +183,7 @@ void Gatherer::OnLease(const std::shared_ptr<Batch>& batch, const WatchEvent& ev
       here.emplace_back(block, part.part);
       continue;
     }
-    batch->blocks[block].failed = true;
+    if (part.part.plane == 0) batch->blocks[block].failed = true;
     --batch->blocks[block].open;
     --batch->open;
   }
@@ -200,23 +200,24 @@ void Gatherer::OfferParts(const std::shared_ptr<Batch>& batch, const std::vector
     request.views = batch->views;
     request.deadline = std::chrono::duration_cast<Duration>(batch->deadline - host_.loop.Now());
     std::map<uint32_t, uint32_t> numbers;  // of the batch's blocks in this request
-    std::vector<uint32_t> blocks;          // of each part
+    std::vector<std::pair<uint32_t, uint16_t>> blocks;  // block and plane of each part
     uint64_t bytes = 0;
     for (size_t i = first; i < end; ++i) {
       const auto& [block, part] = parts[i];
       const auto [number, made] = numbers.try_emplace(block, static_cast<uint32_t>(request.blocks.size()));
       if (made) request.blocks.push_back(batch->blocks[block].offered);
-      request.parts.push_back({number->second, batch->blocks[block].view, part.layer_group, part.head_group, part.bytes, "",
-                               part.grant, part.generation});
-      blocks.push_back(block);
+      request.parts.push_back({number->second, batch->blocks[block].view, part.layer_group, part.head_group, part.bytes,
+                               "", part.grant, part.generation, part.plane});
+      blocks.emplace_back(block, part.plane);
       bytes += part.bytes;
     }
     host_.offer(std::move(request), [this, batch, blocks = std::move(blocks), bytes](absl::StatusOr<OfferReply> reply) {
       if (batch->done || stopped_) return;
       for (size_t i = 0; i < blocks.size(); ++i) {
-        Batch::Block& block = batch->blocks[blocks[i]];
+        Batch::Block& block = batch->blocks[blocks[i].first];
         const absl::Status status = !reply.ok() ? reply.status() : i < reply->parts.size() ? reply->parts[i] : absl::InternalError("no answer");
-        if (!status.ok() && !absl::IsAlreadyExists(status)) block.failed = true;
+        // Without an upper plane the block is held all the same.
+        if (!status.ok() && !absl::IsAlreadyExists(status) && blocks[i].second == 0) block.failed = true;
         --block.open;
         --batch->open;
       }

@@ -61,7 +61,7 @@ struct Gatherer::Batch {
   Loop::TimerId timer = 0;
   std::vector<View> views;
   std::vector<Block> blocks;
-  std::map<std::tuple<BlockKey, uint16_t, uint16_t>, uint32_t> pending;  // cold parts, by block
+  std::map<std::tuple<BlockKey, uint16_t, uint16_t, uint16_t>, uint32_t> pending;  // cold parts, by block
   uint32_t open = 0;             // parts on their way, cold ones too
   bool taken = false, done = false;
   std::vector<WatchEvent> early;               // of the lease, before the views are known

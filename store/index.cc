@@ -12,6 +12,14 @@ uint32_t BlockView::Sealed() const {
   return static_cast<uint32_t>(std::count_if(parts.begin(), parts.end(), [](const Part& p) { return p.readable(); }));
 }
 
+uint32_t BlockView::WholePlanes() const {
+  uint32_t whole = planes;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (!parts[i].readable()) whole = std::min(whole, static_cast<uint32_t>(i % planes));
+  }
+  return whole;
+}
+
 BlockView* Block::Find(uint32_t view) {
   const auto at = std::find_if(views.begin(), views.end(), [&](const BlockView& v) { return v.view == view; });
   return at == views.end() ? nullptr : &*at;
@@ -31,6 +39,7 @@ Block& Index::Make(const BlockId& id, const BlockKey& parent, const BlockKey& ru
     slot->parent = parent;
     slot->created = slot->touched = now;
     slot->lru = lru_.end();
+    slot->upper_lru = upper_lru_.end();
   }
   if (slot->run == BlockKey{} && run != BlockKey{}) {
     slot->run = run;
@@ -73,14 +82,19 @@ double Index::Heat(Run& run, Instant now) {
   return run.heat * kLn2 / half_life;  // a steady rate r settles at a heat of r * half_life / ln 2
 }
 
-void Index::GainExtent(Block& block) {
+void Index::GainExtent(Block& block, uint32_t plane) {
+  if (plane > 0 && block.upper_parts++ == 0) block.upper_lru = upper_lru_.insert(upper_lru_.end(), &block);
   if (block.dram_parts++ > 0) return;
   block.lru = lru_.insert(lru_.end(), &block);
   children_in_dram_[BlockId{block.id.domain, block.parent}]++;
 }
 
-void Index::LoseExtent(Block& block) {
-  KVASIR_CHECK(block.dram_parts > 0, "losing an extent it never had");
+void Index::LoseExtent(Block& block, uint32_t plane) {
+  KVASIR_CHECK(block.dram_parts > 0 && (plane == 0 || block.upper_parts > 0), "losing an extent it never had");
+  if (plane > 0 && --block.upper_parts == 0) {
+    upper_lru_.erase(block.upper_lru);
+    block.upper_lru = upper_lru_.end();
+  }
   if (--block.dram_parts > 0) return;
   lru_.erase(block.lru);
   block.lru = lru_.end();
@@ -94,12 +108,14 @@ void Index::Touch(Block& block, Instant now, uint32_t ancestors) {
   for (uint32_t i = 0; at != nullptr; ++i) {
     at->touched = now;
     if (at->lru != lru_.end()) lru_.splice(lru_.end(), lru_, at->lru);
+    if (at->upper_lru != upper_lru_.end()) upper_lru_.splice(upper_lru_.end(), upper_lru_, at->upper_lru);
     at = i < ancestors ? Find(BlockId{at->id.domain, at->parent}) : nullptr;
   }
 }
 
 void Index::Cool(Block& block) {
   if (block.lru != lru_.end()) lru_.splice(lru_.begin(), lru_, block.lru);
+  if (block.upper_lru != upper_lru_.end()) upper_lru_.splice(upper_lru_.begin(), upper_lru_, block.upper_lru);
 }
 
 PartSums Index::SumByWalk() const {

@@ -5,6 +5,9 @@
 // first and its root last, and a new child renews its ancestors, so the cold end of the list is a leaf by itself; a count of
 // children in DRAM keeps it so when chains interleave. A block given back by its owner (drop) goes to the cold end.
 //
+// The upper planes of a block may go before it: a list of their own, in the same order, says whose ("precision before
+// tokens").
+//
 // Invariant: a part in the index is SEALED in DRAM, or on the SSD, or on its way to one of them (`coming`). Only the
 // first two are visible to readers.
 #pragma once
@@ -62,13 +65,20 @@ struct PartSums {
   friend bool operator==(const PartSums&, const PartSums&) = default;
 };
 
-/// All parts of a block in one view, layer-major over the view's grid.
+/// All parts of a block in one view, layer-major over the view's grid, the planes of a cell side by side.
 struct BlockView {
   uint32_t view = 0;            ///< index into the core's table of views
-  uint16_t layer_groups = 0, head_groups = 0;
+  uint16_t layer_groups = 0, head_groups = 0, planes = 1;
   std::vector<Part> parts;
-  Part& At(uint32_t layer_group, uint32_t head_group) { return parts[layer_group * head_groups + head_group]; }
+  Part& At(uint32_t layer_group, uint32_t head_group, uint32_t plane = 0) {
+    return parts[(layer_group * head_groups + head_group) * planes + plane];
+  }
+  const Part& At(uint32_t layer_group, uint32_t head_group, uint32_t plane = 0) const {
+    return const_cast<BlockView*>(this)->At(layer_group, head_group, plane);
+  }
   uint32_t Sealed() const;
+  /// Leading planes all of whose parts are readable: with one of them the block is held.
+  uint32_t WholePlanes() const;
 };
 
 struct Block {
@@ -80,9 +90,11 @@ struct Block {
   uint32_t block_index = 0;
   uint32_t token_count = 0;
   uint32_t dram_parts = 0;      ///< parts with an extent
+  uint32_t upper_parts = 0;     ///< of these: planes above 0
   Instant created{}, touched{}, keep_until{};
   std::vector<BlockView> views;
   std::list<Block*>::iterator lru;  ///< in the list while dram_parts > 0
+  std::list<Block*>::iterator upper_lru;  ///< while upper_parts > 0
   BlockView* Find(uint32_t view);
 };
 
@@ -121,8 +133,8 @@ class Index {
   PartSums SumByWalk() const;
 
   /// Books an extent coming to or leaving a part of the block: keeps the list and the parents' counts.
-  void GainExtent(Block& block);
-  void LoseExtent(Block& block);
+  void GainExtent(Block& block, uint32_t plane = 0);
+  void LoseExtent(Block& block, uint32_t plane = 0);
   /// To the warm end. Ancestors up to `ancestors` links follow, so that a parent is always warmer than its child.
   void Touch(Block& block, Instant now, uint32_t ancestors);
   /// To the cold end.
@@ -142,6 +154,8 @@ class Index {
   size_t runs() const { return runs_.size(); }
 
   std::list<Block*>& cold_to_warm() { return lru_; }
+  /// Blocks with upper planes in DRAM.
+  std::list<Block*>& upper_cold_to_warm() { return upper_lru_; }
   size_t blocks() const { return blocks_.size(); }
   template <class F>
   void ForEach(F&& visit) const {
@@ -152,7 +166,7 @@ class Index {
   absl::flat_hash_map<BlockId, std::unique_ptr<Block>> blocks_;
   absl::btree_map<RunId, Run> runs_;
   absl::flat_hash_map<BlockId, uint32_t> children_in_dram_;  // by parent
-  std::list<Block*> lru_;
+  std::list<Block*> lru_, upper_lru_;
   PartSums sums_;
 };
 

@@ -94,6 +94,7 @@ ShardOptions NodeImpl::OptionsOfShard(uint32_t i, uint64_t generation) {
   };
   shard.settled = [this, i](uint64_t epoch) { ShardSettled(i, epoch); };
   shard.core.hot_reads_per_s = options_.hot_reads_per_s;
+  shard.core.ssd_planes = options_.ssd_planes;
   shard.notify = [this](uint64_t session, WatchEvent event) { Notify(session, std::move(event)); };
   return shard;
 }

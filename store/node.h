@@ -44,6 +44,7 @@ struct NodeOptions {
   /// How to reach other members; empty = this node asks nobody: it gathers nothing and probes nobody.
   std::function<PeerClient(const std::string& control)> dial;
   uint64_t gather_bytes_per_s = 250ull << 20;  ///< at most, for taking over and repair together: a share of the link
+  uint32_t ssd_planes = 0;                ///< planes of a cell that the SSD is given when DRAM runs short; 0 = all
   double hot_reads_per_s = 100;           ///< of one run: more, and other nodes are asked to hold it too; 0 = never
   uint32_t run_blocks = 16;               ///< placement unit; the same on every node of a cluster
   uint32_t shards = 1;                    ///< one Loop each; as membership says for this id

@@ -30,7 +30,7 @@ GathererHost Shard::HostOfGatherer() {
             Handle(event::OfferArrived{call, std::move(request)});
           },
           .holds = [this](const InventoryBlock& block, const DomainId& domain, const ViewDigest& view) {
-            return core_.HoldsWhole(domain, block.key, view, block.durable && core_.has_working_ssd());
+            return core_.HoldsWhole(domain, block.key, view, block.planes, block.durable && core_.has_working_ssd());
           },
           .learn = [this](const DomainId& domain, const Namespace& ns, const std::vector<View>& views, std::function<void(absl::Status)> done) {
             options_.learn(domain, ns, views, [mailbox = mailbox_, done = std::move(done)](absl::Status status) {

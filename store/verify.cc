@@ -18,6 +18,7 @@ absl::StatusOr<uint32_t> VerifyAndStamp(std::span<std::byte> part, const PartCla
   if (h.block_index != claim.block_index) return wrong("block index");
   const PartGeometry told{h.first_layer, h.layers, h.first_head, h.heads, claim.geometry.first_token, h.token_count};
   if (!(told == claim.geometry)) return wrong("geometry");
+  if (h.planes != (claim.planes > 1 ? claim.planes : 0)) return wrong("number of planes");
   if (!root.empty() && std::memcmp(h.root, root.data(), sizeof h.root) != 0) return wrong("root");
   if (const absl::Status frames = CheckFrames(part, *frame); !frames.ok()) return frames;
   StampGeneration(part, generation);

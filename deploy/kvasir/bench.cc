@@ -154,7 +154,8 @@ class Bench {
                       .cache = &target_.cache(),
                       .pages = pages_,
                       .stream = nullptr,
-                      .accept = {}},
+                      .accept = {},
+                      .planes = flags_.planes},
                      [done](FetchResult r) {
                        done(r.blocks == 1 ? absl::OkStatus() : absl::NotFoundError(Cat("missed: ", r.status.message())),
                             r.moved_bytes);
@@ -267,6 +268,7 @@ Namespace MakeNamespace(const BenchFlags& flags) {
 
 void PrintJson(const BenchFlags& flags, const std::string& codec, const Bench& bench, std::span<const Phase> phases) {
   nlohmann::ordered_json out = {{"codec", codec},
+                                {"planes", flags.planes},
                                 {"block_bytes", bench.block_bytes()},
                                 {"in_flight", flags.in_flight},
                                 {"replicas", flags.replicas},
@@ -276,6 +278,8 @@ void PrintJson(const BenchFlags& flags, const std::string& codec, const Bench& b
     out[phase.name] = {{"blocks", phase.done},
                        {"failed", phase.failed},
                        {"differing", phase.differing},
+                       {"raw_bytes", phase.raw_bytes},
+                       {"stored_bytes", phase.stored_bytes},
                        {"seconds", phase.seconds()},
                        {"blocks_per_second", phase.done / phase.seconds()},
                        {"raw_bytes_per_second", static_cast<double>(phase.raw_bytes) / phase.seconds()},
@@ -286,17 +290,25 @@ void PrintJson(const BenchFlags& flags, const std::string& codec, const Bench& b
   std::printf("%s\n", out.dump(1).c_str());
 }
 
+/// Bytes moved for each byte of pages.
+std::string ShareText(const Phase& phase) {
+  char text[16];
+  const auto raw = static_cast<double>(std::max<uint64_t>(phase.raw_bytes, 1));
+  std::snprintf(text, sizeof text, "%.3f", static_cast<double>(phase.stored_bytes) / raw);
+  return text;
+}
+
 void PrintTable(const BenchFlags& flags, const std::string& codec, const Bench& bench, bool lossless,
                 std::span<const Phase> phases) {
   std::printf("codec %s, blocks of %s, %u in flight, %u replica%s%s\n\n", codec.c_str(),
               HumanBytes(bench.block_bytes()).c_str(), flags.in_flight, flags.replicas, flags.replicas == 1 ? "" : "s",
               flags.durable ? ", durable" : "");
-  Table table({"", "BLOCKS", "FAILED", "TIME", "BLOCKS/S", "RAW", "MOVED", "P50", "P99"});
+  Table table({"", "BLOCKS", "FAILED", "TIME", "BLOCKS/S", "RAW", "MOVED", "OF RAW", "P50", "P99"});
   for (const Phase& phase : phases) {
     table.Row({phase.name, Cat(phase.done), Cat(phase.failed), HumanDuration(phase.wall),
                HumanCount(phase.done / phase.seconds()),
                HumanRate(static_cast<double>(phase.raw_bytes) / phase.seconds()),
-               HumanRate(static_cast<double>(phase.stored_bytes) / phase.seconds()),
+               HumanRate(static_cast<double>(phase.stored_bytes) / phase.seconds()), ShareText(phase),
                HumanDuration(phase.Percentile(0.5)), HumanDuration(phase.Percentile(0.99))});
   }
   std::printf("%s\n", table.Text().c_str());

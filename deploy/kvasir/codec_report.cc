@@ -112,7 +112,10 @@ std::vector<std::string> Notes(const Codec& codec) {
   }
   if (codec.drops())
     notes.push_back("Drops tokens: heads differ in length, each is an extent of its own with the positions it has.");
-  if (codec.planes() > 1) notes.push_back(Cat(codec.planes(), " planes: the first ones alone decode to fewer bits."));
+  if (codec.planes() > 1)
+    notes.push_back(
+        Cat(codec.planes(),
+            " planes: the first ones alone decode to fewer bits. Each is stored, fetched and evicted by itself."));
   return notes;
 }
 

@@ -71,6 +71,7 @@ struct BenchFlags {
   uint32_t replicas = 1;
   bool durable = false;
   std::string codec = "raw";
+  uint32_t planes = 0;
   std::string transports = "shm,tcp";
 };
 struct VerifyFlags {

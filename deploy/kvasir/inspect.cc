@@ -115,6 +115,8 @@ nlohmann::ordered_json ToJson(const FoundPart& part) {
               {"heads", h.heads},
               {"layer_group", h.layer_group},
               {"head_group", h.head_group},
+              {"plane", h.plane},
+              {"planes", std::max<uint32_t>(h.planes, 1)},
               {"generation", h.generation},
               {"writer", h.writer},
               {"root", hex(h.root)},
@@ -138,23 +140,24 @@ void PrintOne(const FoundPart& part) {
   line("block", Cat(h.block_index, ", ", h.token_count, " tokens"));
   line("layers", Cat(Range(h.first_layer, h.layers), " (group ", h.layer_group, ")"));
   line("heads", Cat(Range(h.first_head, h.heads), " (group ", h.head_group, ")"));
+  if (h.planes > 0) line("plane", Cat(h.plane, " of ", h.planes));
   line("generation", Cat(h.generation));
   line("size", Cat(HumanBytes(part.frame->total_bytes), " in ", part.frame->directory.size(), " frames"));
   line("checksums", part.status.ok() ? "all right" : std::string(TextOf(part.status.message())));
 }
 
 void PrintParts(const std::vector<FoundPart>& parts) {
-  Table table({"OFFSET", "KEY", "BLOCK", "LAYERS", "HEADS", "CODEC", "FRAMES", "SIZE", "CHECKSUMS"});
+  Table table({"OFFSET", "KEY", "BLOCK", "LAYERS", "HEADS", "PLANE", "CODEC", "FRAMES", "SIZE", "CHECKSUMS"});
   for (const FoundPart& part : parts) {
     const std::string verdict = part.status.ok() ? "ok" : std::string(TextOf(part.status.message()));
     if (!part.frame.has_value()) {
-      table.Row({Cat(part.offset), "?", "-", "-", "-", "?", "-", "-", verdict});
+      table.Row({Cat(part.offset), "?", "-", "-", "-", "-", "?", "-", "-", verdict});
       continue;
     }
     const PartHeader& h = part.frame->header;
     table.Row({Cat(part.offset), ToHex(IdOf(h).key).substr(0, 16), Cat(h.block_index), Range(h.first_layer, h.layers),
-               Range(h.first_head, h.heads), std::string(part.frame->spec), Cat(h.frame_count),
-               HumanBytes(part.frame->total_bytes), verdict});
+               Range(h.first_head, h.heads), h.planes > 0 ? Cat(h.plane, "/", h.planes) : "-",
+               std::string(part.frame->spec), Cat(h.frame_count), HumanBytes(part.frame->total_bytes), verdict});
   }
   std::printf("%s", table.Text().c_str());
 }

@@ -18,6 +18,9 @@ using Json = nlohmann::ordered_json;
 constexpr uint32_t kPageRows = 1000;     ///< asked of a node at once
 constexpr uint32_t kStatRowsMax = 1000;  ///< copies of one block over nodes and views
 
+/// How many of a block's planes are whole; "-" where its codec has none.
+std::string PlanesOf(const BlockInfo& b) { return b.planes_of > 1 ? Cat(b.planes, "/", b.planes_of) : "-"; }
+
 }  // namespace
 
 absl::Status CheckKeyPrefix(std::string_view prefix) {
@@ -83,6 +86,8 @@ Json ToJson(const HeldBlock& row) {
           {"token_count", b.token_count},
           {"parts", b.parts},
           {"parts_of", b.parts_of},
+          {"planes", b.planes},
+          {"planes_of", b.planes_of},
           {"bytes", b.bytes},
           {"dram_bytes", b.dram_bytes},
           {"ssd_bytes", b.ssd_bytes},
@@ -109,12 +114,13 @@ absl::Status RunList(const GlobalFlags& global, const ListFlags& flags) {
                                        : Cat("no stored block has a key that begins with ", prefix).c_str());
     return status;
   }
-  Table table({"KEY", "BLOCK", "TOKENS", "NAMESPACE", "CODEC", "NODE", "PARTS", "SIZE", "DRAM", "SSD", "IDLE", "PINS"});
+  Table table({"KEY", "BLOCK", "TOKENS", "NAMESPACE", "CODEC", "NODE", "PARTS", "PLANES", "SIZE", "DRAM", "SSD", "IDLE",
+               "PINS"});
   for (const HeldBlock& row : listing->rows) {
     const BlockInfo& b = row.block;
     table.Row({ToHex(b.key).substr(0, kKeyDigitsShown), Cat(b.block_index), Cat(b.token_count), b.namespace_name,
-               b.spec, row.node, Cat(b.parts, "/", b.parts_of), HumanBytes(b.bytes), HumanBytes(b.dram_bytes),
-               HumanBytes(b.ssd_bytes), HumanDuration(b.idle), Cat(b.pins)});
+               b.spec, row.node, Cat(b.parts, "/", b.parts_of), PlanesOf(b), HumanBytes(b.bytes),
+               HumanBytes(b.dram_bytes), HumanBytes(b.ssd_bytes), HumanDuration(b.idle), Cat(b.pins)});
   }
   std::printf("%s", table.Text().c_str());
   if (listing->more) std::printf("\nThere are more. Show them with: kvasir ls --limit %u\n", flags.limit * 10);
@@ -142,11 +148,11 @@ absl::Status RunStat(const GlobalFlags& global, const StatFlags& flags) {
   line("namespace", first.namespace_name);
   line("block", Cat(first.block_index, " of its chain, ", first.token_count, " tokens"));
   std::printf("\n");
-  Table table({"CODEC", "NODE", "PARTS", "SIZE", "DRAM", "SSD", "IDLE", "PINS"});
+  Table table({"CODEC", "NODE", "PARTS", "PLANES", "SIZE", "DRAM", "SSD", "IDLE", "PINS"});
   for (const HeldBlock& row : *rows) {
     const BlockInfo& b = row.block;
-    table.Row({b.spec, row.node, Cat(b.parts, "/", b.parts_of), HumanBytes(b.bytes), HumanBytes(b.dram_bytes),
-               HumanBytes(b.ssd_bytes), HumanDuration(b.idle), Cat(b.pins)});
+    table.Row({b.spec, row.node, Cat(b.parts, "/", b.parts_of), PlanesOf(b), HumanBytes(b.bytes),
+               HumanBytes(b.dram_bytes), HumanBytes(b.ssd_bytes), HumanDuration(b.idle), Cat(b.pins)});
   }
   std::printf("%s", table.Text().c_str());
   return status;

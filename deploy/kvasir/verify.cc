@@ -24,6 +24,7 @@ void PrintJson(const std::string& directory, const Findings& found) {
     out["damaged"].push_back({{"key", ToHex(part.meta.id.key)},
                               {"layer_group", part.meta.id.layer_group},
                               {"head_group", part.meta.id.head_group},
+                              {"plane", part.meta.id.plane},
                               {"segment", part.location.segment},
                               {"offset", part.location.offset},
                               {"bytes", part.meta.bytes},
@@ -34,11 +35,11 @@ void PrintJson(const std::string& directory, const Findings& found) {
 
 void PrintTable(const Findings& found) {
   if (!found.damaged.empty()) {
-    Table table({"KEY", "LAYERS", "HEADS", "SEGMENT", "OFFSET", "SIZE", "CAUSE"});
+    Table table({"KEY", "LAYERS", "HEADS", "PLANE", "SEGMENT", "OFFSET", "SIZE", "CAUSE"});
     for (const VerifiedPart& part : found.damaged) {
       table.Row({ToHex(part.meta.id.key).substr(0, 16), Cat("group ", part.meta.id.layer_group),
-                 Cat("group ", part.meta.id.head_group), Cat(part.location.segment), Cat(part.location.offset),
-                 HumanBytes(part.meta.bytes), std::string(TextOf(part.status.message()))});
+                 Cat("group ", part.meta.id.head_group), Cat(part.meta.id.plane), Cat(part.location.segment),
+                 Cat(part.location.offset), HumanBytes(part.meta.bytes), std::string(TextOf(part.status.message()))});
     }
     std::printf("%s\n", table.Text().c_str());
   }

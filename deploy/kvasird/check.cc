@@ -86,6 +86,7 @@ std::vector<std::pair<std::string, std::string>> EffectiveConfiguration(const Da
   add("slab", node.slab_bytes);
   add("ssd", !node.ssd.has_value() ? "off" : options.dev_temporary ? "temporary" : node.ssd->directory);
   if (node.ssd.has_value()) add("ssd-size", node.ssd->bytes_max);
+  if (node.ssd.has_value()) add("ssd-planes", node.ssd_planes);
   add("codec-threads", node.codec_threads);
   add("transports", Join(node.transports, ","));
   add("data-host", node.data_host);

@@ -40,6 +40,7 @@ constexpr CounterMetric kCounters[] = {
     {"parts_evicted_unsaved", "kvasir_evictions_total", "tier", "dram", "reason", "unsaved"},
     {"parts_unfinished_dropped", "kvasir_evictions_total", "tier", "dram", "reason", "unfinished"},
     {"parts_ssd_evicted", "kvasir_evictions_total", "tier", "ssd", "reason", "segment"},
+    {"planes_evicted", "kvasir_planes_evicted_total", "", "", "", "", "Upper planes that left DRAM, counted as evictions or demotions too: precision given up before tokens."},
     {"parts_recovered", "kvasir_recovered_parts_total", "result", "ok", "", "", "Parts found on the SSD at start: taken in (ok), not what their entry says (dropped)."},
     {"parts_recovery_dropped", "kvasir_recovered_parts_total", "result", "dropped"},
     {"wrong_prevented_seal", "kvasir_checksum_failures_total", "at", "seal", "", "", "Parts whose bytes did not answer to their checks: as they landed (seal), as they were read (ssd), when a reader complained (dram)."},

@@ -160,6 +160,10 @@ void AddDataFlags(CLI::App& app, Flags* flags, DaemonOptions* options) {
       app, "--gather-rate", &options->node.gather_bytes_per_s,
       "Bytes a second that this node takes from others, at most, when nodes come and go: a share of its link, so that "
       "readers keep the rest");
+  AddCount(
+      app, "--ssd-planes", &options->node.ssd_planes, 0, kPlanesMax,
+      "Planes of a block that are written to the SSD when DRAM runs short, of codecs that have planes: fewer bits of "
+      "more blocks. 0 = all");
   AddCount(app, "--hot-reads", &options->node.hot_reads_per_s, 0, kHotReadsMax,
            "Reads of one run a second, above which other nodes are asked to hold it too. 0 = never");
 }

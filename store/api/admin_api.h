@@ -58,6 +58,7 @@ struct BlockInfo {
   uint64_t dram_bytes = 0, ssd_bytes = 0;
   Duration idle{};                       ///< since the last touch
   uint32_t pins = 0;                     ///< parts under a lease
+  uint32_t planes = 1, planes_of = 1;    ///< leading planes all of whose parts are there, planes of the view
 };
 struct ListRequest {
   std::string key_prefix;                ///< hexadecimal, "" = all

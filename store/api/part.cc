@@ -47,10 +47,18 @@ absl::Status CheckConstants(const PartHeader& h) {
   if (h.magic != PartHeader::kMagic) return Differs("magic", h.magic, PartHeader::kMagic);
   if (h.version != PartHeader::kVersion) return Differs("version", h.version, PartHeader::kVersion);
   if (h.header_bytes != sizeof(PartHeader)) return Differs("header_bytes", h.header_bytes, sizeof(PartHeader));
-  if (h.reserved0 != 0) return Differs("reserved0", h.reserved0, 0);
-  if (h.reserved1[0] != 0) return Differs("reserved1[0]", h.reserved1[0], 0);
-  if (h.reserved1[1] != 0) return Differs("reserved1[1]", h.reserved1[1], 0);
   if (!AllZero(h.tag)) return Damaged("tag", "is not zero, and no policy of this version writes one");
+  return absl::OkStatus();
+}
+
+/// A part that is not cut says nothing of planes; one that is says which of how many, and of what.
+absl::Status CheckPlanes(const PartHeader& h) {
+  if (h.planes == 1 || h.planes > kPlanesMax) return OutOfRange("planes", h.planes, 2, kPlanesMax);
+  if (h.planes == 0 && h.plane != 0) return Differs("plane", h.plane, 0);
+  if (h.planes != 0 && h.plane >= h.planes) return OutOfRange("plane", h.plane, 0, h.planes - 1u);
+  if (AllZero(h.planes_digest) != (h.planes == 0)) {
+    return Damaged("planes_digest", h.planes == 0 ? "is not zero for a part that is not cut" : "is zero");
+  }
   return absl::OkStatus();
 }
 
@@ -93,6 +101,7 @@ absl::Status CheckExpectation(const PartHeader& h, const PartExpectation& expect
   if (!Same(h.namespace_digest, expect.ns)) return Damaged("namespace_digest", "is another namespace's");
   if (h.layer_group != expect.id.layer_group) return Differs("layer_group", h.layer_group, expect.id.layer_group);
   if (h.head_group != expect.id.head_group) return Differs("head_group", h.head_group, expect.id.head_group);
+  if (h.plane != expect.id.plane) return Differs("plane", h.plane, expect.id.plane);
   if (expect.generation != PartExpectation::kAnyGeneration && h.generation != expect.generation) {
     return Differs("generation", h.generation, expect.generation);
   }
@@ -118,6 +127,17 @@ void ComputeRoot(const PartHeader& header, std::string_view spec, std::span<cons
   std::memcpy(out.data(), canonical.digest, out.size());
 }
 
+void ComputePlanesDigest(std::span<const std::vector<FrameEntry>> directories, std::span<uint8_t, 16> out) {
+  XXH3_state_t state;
+  XXH3_128bits_reset(&state);
+  for (const std::vector<FrameEntry>& directory : directories) {
+    XXH3_128bits_update(&state, directory.data(), directory.size() * sizeof(FrameEntry));
+  }
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(&state));
+  std::memcpy(out.data(), canonical.digest, out.size());
+}
+
 void SealHeader(PartHeader header, std::string_view spec, std::span<const FrameEntry> directory, uint64_t area_bytes,
                 std::span<std::byte> part) {
   const auto spec_bytes = static_cast<uint32_t>(spec.size());
@@ -132,8 +152,6 @@ void SealHeader(PartHeader header, std::string_view spec, std::span<const FrameE
   header.spec_bytes = spec_bytes;
   header.frames_bytes = area_bytes;
   header.generation = 0;
-  header.reserved0 = 0;
-  std::fill(std::begin(header.reserved1), std::end(header.reserved1), uint64_t{0});
   std::fill(std::begin(header.tag), std::end(header.tag), uint8_t{0});
   ComputeRoot(header, spec, directory, header.root);
 
@@ -152,6 +170,7 @@ absl::StatusOr<PartFrame> ParseAnyPart(std::span<const std::byte> bytes) {
   std::memcpy(&frame.header, bytes.data(), sizeof frame.header);
   const PartHeader& h = frame.header;
   if (absl::Status s = CheckConstants(h); !s.ok()) return s;
+  if (absl::Status s = CheckPlanes(h); !s.ok()) return s;
   if (absl::Status s = CheckCounts(h); !s.ok()) return s;
   frame.frames_offset = FramesOffset(h.spec_bytes, h.frame_count);
   frame.total_bytes = frame.frames_offset + h.frames_bytes;
@@ -185,7 +204,15 @@ PartId IdOf(const PartHeader& header) {
   CopyTo(header.view_digest, id.view);
   id.layer_group = header.layer_group;
   id.head_group = header.head_group;
+  id.plane = header.plane;
   return id;
+}
+
+absl::Status CheckSameWrite(const PartHeader& base, const PartHeader& upper) {
+  if (std::memcmp(base.planes_digest, upper.planes_digest, sizeof base.planes_digest) != 0) {
+    return Damaged("planes_digest", "is that of other frames: the plane is of another write");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckFrames(std::span<const std::byte> part, const PartFrame& frame) {

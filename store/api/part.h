@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bytes of a part: header (256) | spec, padded to 16 | frame directory | frames. Little endian, on wire, in memory
 // and on disk alike.
+//
+// In a view whose codec has planes, each plane of a cell is a part of its own: it holds that plane of every frame.
+// Plane 0 decodes alone; plane i is of use only with all planes below it, of the same write: `planes_digest` says so.
 #pragma once
 
 #include <cstddef>
@@ -19,17 +22,19 @@
 
 namespace kvasir {
 
-/// One cell of a block's grid in one view: the unit that is written, allocated, sealed, moved and evicted.
+/// One cell of a block's grid in one view, or one plane of it: the unit that is written, allocated, sealed, moved and
+/// evicted.
 struct PartId {
   BlockKey key;
   ViewDigest view;
   uint16_t layer_group = 0;
   uint16_t head_group = 0;
+  uint16_t plane = 0;
   friend bool operator==(const PartId&, const PartId&) = default;
   friend auto operator<=>(const PartId&, const PartId&) = default;
   template <typename H>
   friend H AbslHashValue(H h, const PartId& p) {
-    return H::combine(std::move(h), p.key, p.view, p.layer_group, p.head_group);
+    return H::combine(std::move(h), p.key, p.view, p.layer_group, p.head_group, p.plane);
   }
 };
 
@@ -54,11 +59,12 @@ struct PartHeader {
   uint32_t spec_bytes = 0;           ///< without padding
   uint16_t layer_group = 0;
   uint16_t head_group = 0;
-  uint32_t reserved0 = 0;            ///< zero
+  uint16_t plane = 0;                ///< which plane of its cell this is
+  uint16_t planes = 0;               ///< how many were written; 0 = the frames are not cut
   uint64_t frames_bytes = 0;         ///< length of the frame area
   uint64_t generation = 0;           ///< 0 from the writer; stamped by the store; not under the root
   uint64_t writer = 0;               ///< session that wrote it, for purge-by-writer
-  uint64_t reserved1[2] = {};        ///< zero
+  uint8_t planes_digest[16] = {};    ///< of the frames that were cut, see ComputePlanesDigest; zero = not cut
   uint8_t artefact_digest[32] = {};  ///< codebooks and the like; zero = none
   uint8_t root[16] = {};             ///< XXH3-128, see ComputeRoot
   uint8_t tag[32] = {};              ///< optional MAC of a trust policy; zero = none; not under the root
@@ -93,6 +99,10 @@ struct PartFrame {
 void ComputeRoot(const PartHeader& header, std::string_view spec, std::span<const FrameEntry> directory,
                  std::span<uint8_t, 16> out);
 
+/// XXH3-128 over the directories of all planes, lowest first: the same in every plane of one write. Writers whose
+/// frames have the same bytes have the same digest; planes of different digests never make one frame.
+void ComputePlanesDigest(std::span<const std::vector<FrameEntry>> directories, std::span<uint8_t, 16> out);
+
 /// Writes header, spec and directory in front of the frames: `part` begins with FramesOffset() bytes of room, the frame
 /// area follows. Fills every derived field and the root. CHECKs the room.
 void SealHeader(PartHeader header, std::string_view spec, std::span<const FrameEntry> directory, uint64_t area_bytes,
@@ -104,6 +114,9 @@ absl::StatusOr<PartFrame> ParsePart(std::span<const std::byte> bytes, const Part
 /// The same without knowing whose part it is: for `kvasir inspect` and the recovery scan.
 absl::StatusOr<PartFrame> ParseAnyPart(std::span<const std::byte> bytes);
 PartId IdOf(const PartHeader& header);
+
+/// DataLoss unless `upper` is a plane of the very frames that `base` is plane 0 of.
+absl::Status CheckSameWrite(const PartHeader& base, const PartHeader& upper);
 
 /// CRC32C of every frame of a whole part. DataLoss names the frame.
 absl::Status CheckFrames(std::span<const std::byte> part, const PartFrame& frame);

@@ -41,7 +41,7 @@ struct InventoryRequest {
   bool done = false;           ///< nothing is asked: `from` has all it wanted of this shard at this epoch
   uint64_t wanted_bytes = 0, got_bytes = 0;  ///< of this shard at this epoch so far: for who hands over
 };
-/// One whole block in one view: all its parts are sealed there.
+/// One whole block in one view: all its parts are sealed there, in a view with planes those of its first `planes`.
 struct InventoryBlock {
   uint32_t domain = 0, ns = 0, view = 0;  ///< indices into the reply's tables
   BlockKey key, parent, run;
@@ -49,6 +49,7 @@ struct InventoryBlock {
   uint32_t replicas = 1;
   bool durable = false;        ///< it lies on an SSD there
   uint64_t bytes = 0;
+  uint32_t planes = 1;
 };
 struct InventoryReply {
   uint64_t epoch = 0;

@@ -24,7 +24,7 @@
 namespace kvasir {
 
 /// What this build speaks, newest and oldest; Hello chooses the newest that both know. 2 added: a block's run and replicas,
-/// a part's generation, peers, spread, damage reports. Who speaks 1 leaves them out.
+/// a part's generation, peers, spread, damage reports, planes. Who speaks 1 leaves them out, and means plane 0.
 extern const uint32_t kWireVersion;
 inline constexpr uint32_t kWireVersionMin = 1;
 inline constexpr size_t kPartsPerOfferMax = 4096;
@@ -86,6 +86,7 @@ struct OfferedPart {
   std::string root;           ///< 16 bytes
   std::string grant;          ///< encoded RemoteSpan of `bytes` bytes
   uint64_t generation = 0;    ///< stamped in it by the node that holds it; 0 from a writer
+  uint16_t plane = 0;         ///< of its cell
 };
 struct OfferRequest {
   uint64_t session = 0;
@@ -118,6 +119,7 @@ struct AcquireRequest {
   uint32_t first_layer = 0, layers = 0;
   uint32_t first_head = 0, heads = 0;
   bool match_only = false;           ///< count, pin nothing, grant nothing
+  uint32_t planes = 0;               ///< of each cell at most so many; 0 = all that are there
   Duration deadline{};               ///< cold parts that are not READY by then are misses
 };
 struct PartGrant {
@@ -127,6 +129,7 @@ struct PartGrant {
   uint64_t generation = 0;
   uint32_t frames_offset = 0;        ///< bytes of header, spec and directory
   std::string grant;                 ///< encoded RemoteSpan; empty while pending
+  uint16_t plane = 0;                ///< of its cell
 };
 struct AcquiredBlock {
   uint32_t block_index = 0;
@@ -134,7 +137,8 @@ struct AcquiredBlock {
   uint32_t view = 0;                 ///< index into AcquireReply::views
   BlockKey parent{};                 ///< this and replicas are told to peers only
   uint32_t replicas = 0;
-  std::vector<PartGrant> parts;      ///< layer-major; exactly those that cover the slice
+  /// Layer-major; exactly those cells that cover the slice, and of each its planes 0 to i as far as they are there.
+  std::vector<PartGrant> parts;
 };
 struct AcquireReply {
   uint64_t lease = 0;                ///< 0 when nothing was pinned
@@ -151,6 +155,7 @@ struct DamagedPart {
   BlockKey key;
   View view;
   uint16_t layer_group = 0, head_group = 0;
+  uint16_t plane = 0;
 };
 struct TouchRequest {
   uint64_t session = 0;

@@ -52,6 +52,7 @@ absl::StatusOr<View> View::Make(std::string_view spec, uint32_t layers_per_part,
   View view;
   view.spec = (*codec)->spec();
   view.lossless = (*codec)->lossless();
+  view.planes = (*codec)->planes();
   view.layers_per_part = layers_per_part;
   view.heads_per_part = heads_per_part;
   return view;

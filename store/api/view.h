@@ -23,6 +23,7 @@ struct View {
   std::string selection;          ///< selection context: on what a choice of tokens depends; "" = none (a pure prefix object)
   uint32_t layers_per_part = 8;
   uint32_t heads_per_part = 1;
+  uint32_t planes = 1;            ///< parts a cell is cut into, as the codec says; 1 = it is not cut
 
   /// Checks and canonicalises the spec. InvalidArgument as Codec::Parse.
   static absl::StatusOr<View> Make(std::string_view spec, uint32_t layers_per_part = 8, uint32_t heads_per_part = 1);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // RocksDB behind SsdIndex; the only file that sees its headers.
 //
-//   'p' key(32) view(32) layer_group(2, big endian) head_group(2, big endian) -> PartRecord
-//   'v' name                                                                   -> value
+//   'p' key(32) view(32) layer_group(2, big endian) head_group(2, big endian) [plane(2, big endian)] -> PartRecord
+//   'v' name                                                                                         -> value
+// Plane 0 is not written: what was stored before there were planes is plane 0.
 #include "store/tiers/ssd_index.h"
 
 #include <rocksdb/db.h>
@@ -22,6 +23,7 @@ namespace {
 constexpr char kPartPrefix = 'p';
 constexpr char kValuePrefix = 'v';
 constexpr size_t kPartKeyBytes = 1 + 32 + 32 + 2 + 2;
+constexpr size_t kPlaneKeyBytes = kPartKeyBytes + 2;
 constexpr uint32_t kPartRecordVersion = 2;
 constexpr size_t kMemtableBytes = 8u << 20;
 constexpr int kOpenFilesMax = 256;
@@ -53,25 +55,29 @@ constexpr size_t kPartRecordBytesV1 = 152;  ///< its first fields
 
 std::string PartKey(const PartId& id) {
   std::string key(1, kPartPrefix);
-  key.reserve(kPartKeyBytes);
+  key.reserve(kPlaneKeyBytes);
   key.append(id.key.view());
   key.append(id.view.view());
-  for (uint16_t group : {id.layer_group, id.head_group}) {
-    key.push_back(static_cast<char>(group >> 8));
-    key.push_back(static_cast<char>(group & 0xff));
-  }
+  const auto add = [&key](uint16_t number) {
+    key.push_back(static_cast<char>(number >> 8));
+    key.push_back(static_cast<char>(number & 0xff));
+  };
+  add(id.layer_group);
+  add(id.head_group);
+  if (id.plane != 0) add(id.plane);
   return key;
 }
 
-PartId ParsePartKey(const char* key) {
+PartId ParsePartKey(const char* key, size_t bytes) {
   PartId id;
   std::memcpy(id.key.bytes.data(), key + 1, 32);
   std::memcpy(id.view.bytes.data(), key + 33, 32);
-  const auto group = [key](size_t at) {
+  const auto number = [key](size_t at) {
     return static_cast<uint16_t>(static_cast<uint8_t>(key[at]) << 8 | static_cast<uint8_t>(key[at + 1]));
   };
-  id.layer_group = group(65);
-  id.head_group = group(67);
+  id.layer_group = number(65);
+  id.head_group = number(67);
+  if (bytes == kPlaneKeyBytes) id.plane = number(kPartKeyBytes);
   return id;
 }
 
@@ -98,11 +104,13 @@ PartRecord ToRecord(const IndexedPart& part) {
 /// False when the entry is not of a shape this build knows.
 bool FromEntry(const rocksdb::Slice& key, const rocksdb::Slice& value, IndexedPart* part) {
   PartRecord record;
-  if (key.size() != kPartKeyBytes || (value.size() != sizeof record && value.size() != kPartRecordBytesV1)) return false;
+  if (key.size() != kPartKeyBytes && key.size() != kPlaneKeyBytes) return false;
+  if (value.size() != sizeof record && value.size() != kPartRecordBytesV1) return false;
   std::memcpy(static_cast<void*>(&record), value.data(), value.size());
   if (record.version != (value.size() == sizeof record ? kPartRecordVersion : 1) || record.durable > 1) return false;
   if (record.replicas == 0 || record.replicas > kReplicasMax) return false;
-  part->meta.id = ParsePartKey(key.data());
+  part->meta.id = ParsePartKey(key.data(), key.size());
+  if (key.size() == kPlaneKeyBytes && part->meta.id.plane == 0) return false;  // plane 0 has one spelling
   std::memcpy(part->meta.parent.bytes.data(), record.parent, 32);
   std::memcpy(part->meta.domain.bytes.data(), record.domain, 32);
   std::memcpy(part->meta.ns.bytes.data(), record.namespace_digest, 32);

@@ -61,6 +61,7 @@ void ToProto(const PartGrant& from, v1::PartGrant* to) {
   to->set_generation(from.generation);
   to->set_frames_offset(from.frames_offset);
   to->set_grant(from.grant);
+  to->set_plane(from.plane);
 }
 
 /// `index` is the part's in its list; a grant is whole or not there at all.
@@ -68,6 +69,7 @@ PartGrant GrantOf(const v1::PartGrant& from, FieldCheck& check, int index) {
   PartGrant to;
   to.layer_group = check.Narrow({"parts", index, "layer_group"}, from.layer_group());
   to.head_group = check.Narrow({"parts", index, "head_group"}, from.head_group());
+  to.plane = check.Narrow({"parts", index, "plane"}, from.plane());
   to.pending = from.pending();
   check.AtMost({"parts", index, "bytes"}, from.bytes(), kPartBytesMax);
   to.bytes = from.bytes();
@@ -107,6 +109,7 @@ void ToProto(const OfferRequest& from, v1::OfferRequest* to) {
     part->set_root(p.root);
     part->set_grant(p.grant);
     part->set_generation(p.generation);
+    part->set_plane(p.plane);
   }
   to->set_deadline_ns(from.deadline.count());
 }
@@ -147,6 +150,7 @@ absl::StatusOr<OfferRequest> FromProto(const v1::OfferRequest& from) {
     part.bytes = p.bytes();
     part.layer_group = check.Narrow({"parts", i, "layer_group"}, p.layer_group());
     part.head_group = check.Narrow({"parts", i, "head_group"}, p.head_group());
+    part.plane = check.Narrow({"parts", i, "plane"}, p.plane());
     part.root = check.Exactly({"parts", i, "root"}, p.root(), kRootBytes);
     part.grant = check.Exactly({"parts", i, "grant"}, p.grant(), RemoteSpan::kEncodedBytes);
     part.generation = p.generation();
@@ -185,6 +189,7 @@ void ToProto(const AcquireRequest& from, v1::AcquireRequest* to) {
   to->set_heads(from.heads);
   to->set_match_only(from.match_only);
   to->set_deadline_ns(from.deadline.count());
+  to->set_planes(from.planes);
 }
 
 absl::StatusOr<AcquireRequest> FromProto(const v1::AcquireRequest& from) {
@@ -211,6 +216,7 @@ absl::StatusOr<AcquireRequest> FromProto(const v1::AcquireRequest& from) {
   to.first_head = from.first_head();
   to.heads = from.heads();
   to.match_only = from.match_only();
+  to.planes = from.planes();
   to.deadline = check.Time("deadline_ns", from.deadline_ns());
   return check.Done(std::move(to));
 }
@@ -284,6 +290,7 @@ void ToProto(const TouchRequest& from, v1::TouchRequest* to) {
     damaged->set_view(d.view.Encode());
     damaged->set_layer_group(d.layer_group);
     damaged->set_head_group(d.head_group);
+    damaged->set_plane(d.plane);
   }
 }
 
@@ -298,6 +305,7 @@ std::vector<DamagedPart> DamagedOf(const v1::TouchRequest& from, FieldCheck& che
     check.Digest({"damaged", i, "key"}, d.key(), &part.key);
     part.layer_group = check.Narrow({"damaged", i, "layer_group"}, d.layer_group());
     part.head_group = check.Narrow({"damaged", i, "head_group"}, d.head_group());
+    part.plane = check.Narrow({"damaged", i, "plane"}, d.plane());
     absl::StatusOr<View> view = View::Decode(d.view());
     if (view.ok()) part.view = *std::move(view);
     if (!view.ok()) check.Refuse({"damaged", i, "view"}, view.status());

@@ -197,6 +197,8 @@ void ToProto(const ListReply& from, v1::ListReply* to) {
     block->set_ssd_bytes(b.ssd_bytes);
     block->set_idle_ns(b.idle.count());
     block->set_pins(b.pins);
+    block->set_planes(b.planes);
+    block->set_planes_of(b.planes_of);
   }
   to->set_next(from.next);
 }
@@ -222,6 +224,10 @@ absl::StatusOr<ListReply> FromProto(const v1::ListReply& from) {
     block.ssd_bytes = b.ssd_bytes();
     block.idle = check.Time({"blocks", i, "idle_ns"}, b.idle_ns());
     block.pins = b.pins();
+    if (b.planes_of() > 0) {  // 0: from a node that knows no planes
+      block.planes = b.planes();
+      block.planes_of = b.planes_of();
+    }
   }
   to.next = check.Bytes("next", from.next(), kWireCursorBytesMax);
   return check.Done(std::move(to));

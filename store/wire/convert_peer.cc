@@ -84,6 +84,7 @@ void ToProto(const InventoryReply& from, v1::InventoryReply* to) {
     block->set_replicas(b.replicas);
     block->set_durable(b.durable);
     block->set_bytes(b.bytes);
+    block->set_planes(b.planes);
   }
   to->set_next(from.next);
 }
@@ -119,6 +120,7 @@ void BlockOf(const v1::InventoryBlock& from, FieldCheck& check, int i, Inventory
   block.replicas = std::max(1u, from.replicas());
   block.durable = from.durable();
   block.bytes = from.bytes();
+  block.planes = std::max(1u, from.planes());
 }
 
 }  // namespace

@@ -102,7 +102,7 @@ void FakeStore::StartOffer(const std::shared_ptr<OfferUnderWay>& offer) {
 void FakeStore::PullPart(const std::shared_ptr<OfferUnderWay>& offer, size_t index) {
   const OfferedPart& part = offer->request.parts[index];
   const BlockKey& key = offer->request.blocks[part.block].key;
-  const PartId id{key, offer->request.views[part.view].Digest(), part.layer_group, part.head_group};
+  const PartId id{key, offer->request.views[part.view].Digest(), part.layer_group, part.head_group, part.plane};
   auto settle = [this, offer, index](absl::Status status) {
     offer->reply.parts[index] = std::move(status);
     if (--offer->left == 0) offer->answer(std::move(offer->reply));
@@ -126,7 +126,7 @@ absl::Status FakeStore::Seal(const OfferUnderWay& offer, size_t index, uint64_t 
   const OfferedPart& part = offer.request.parts[index];
   const OfferedBlock& block = offer.request.blocks[part.block];
   const View& view = offer.request.views[part.view];
-  const PartId id{block.key, view.Digest(), part.layer_group, part.head_group};
+  const PartId id{block.key, view.Digest(), part.layer_group, part.head_group, part.plane};
   const std::span<std::byte> bytes{memory_.data() + at, part.bytes};
   const absl::StatusOr<PartFrame> frame =
       ParsePart(bytes, {.id = id, .ns = sessions_[offer.request.session].Digest(), .generation = 0});
@@ -185,6 +185,7 @@ const View* FakeStore::Choose(const AcquireRequest& request, const BlockOf& bloc
           id.view = digest;
           id.layer_group = static_cast<uint16_t>(l / view.layers_per_part);
           id.head_group = static_cast<uint16_t>(h / view.heads_per_part);
+          id.plane = 0;
           whole = block.parts.contains(id);
         }
       }
@@ -206,12 +207,18 @@ bool FakeStore::TakeBlock(const AcquireRequest& request, uint32_t index, const B
   const uint32_t last_head = (request.first_head + request.heads - 1) / view->heads_per_part;
   for (uint32_t l = request.first_layer / view->layers_per_part; l <= last_layer; ++l) {
     for (uint32_t h = request.first_head / view->heads_per_part; h <= last_head; ++h) {
-      const PartId id{key, view->Digest(), static_cast<uint16_t>(l), static_cast<uint16_t>(h)};
-      if (l >= hold_layers_from_) {
-        pending_.push_back({request.session, lease, index, id});
-        block.parts.push_back({.layer_group = id.layer_group, .head_group = id.head_group, .pending = true, .grant = ""});
-      } else {
-        block.parts.push_back(Grant(request.session, id, found->second.parts[id]));
+      PartId id{key, view->Digest(), static_cast<uint16_t>(l), static_cast<uint16_t>(h)};
+      for (; found->second.parts.contains(id) && (request.planes == 0 || id.plane < request.planes); ++id.plane) {
+        if (l >= hold_layers_from_) {
+          pending_.push_back({request.session, lease, index, id});
+          block.parts.push_back({.layer_group = id.layer_group,
+                                 .head_group = id.head_group,
+                                 .pending = true,
+                                 .grant = "",
+                                 .plane = id.plane});
+        } else {
+          block.parts.push_back(Grant(request.session, id, found->second.parts[id]));
+        }
       }
     }
   }
@@ -220,9 +227,14 @@ bool FakeStore::TakeBlock(const AcquireRequest& request, uint32_t index, const B
 }
 
 PartGrant FakeStore::Grant(uint64_t session, const PartId& id, const Stored& stored) {
-  return {.layer_group = id.layer_group, .head_group = id.head_group, .pending = false, .bytes = stored.bytes,
-          .generation = stored.generation, .frames_offset = stored.frames_offset,
-          .grant = region_->Grant(session, stored.offset, stored.bytes).Encode()};
+  return {.layer_group = id.layer_group,
+          .head_group = id.head_group,
+          .pending = false,
+          .bytes = stored.bytes,
+          .generation = stored.generation,
+          .frames_offset = stored.frames_offset,
+          .grant = region_->Grant(session, stored.offset, stored.bytes).Encode(),
+          .plane = id.plane};
 }
 
 void FakeStore::Touch(TouchRequest request, Duration, Answer<TouchReply> answer) {
@@ -292,9 +304,17 @@ void FakeStore::Tell(uint64_t session, WatchEvent event) {
 
 void FakeStore::Ready(const PendingPart& part) {
   PartsReady event{.lease = part.lease, .parts = {}};
-  event.parts.push_back({.block_index = part.block_index,
-                         .part = Grant(part.session, part.id, blocks_[part.id.key].parts[part.id]),
-                         .status = absl::OkStatus()});
+  const auto& parts = blocks_[part.id.key].parts;
+  const auto at = parts.find(part.id);
+  PartsReady::Ready& ready = event.parts.emplace_back();
+  ready.block_index = part.block_index;
+  if (at != parts.end()) {
+    ready.part = Grant(part.session, part.id, at->second);
+  } else {
+    ready.part = {
+        .layer_group = part.id.layer_group, .head_group = part.id.head_group, .grant = "", .plane = part.id.plane};
+    ready.status = absl::NotFoundError("the part left the store");
+  }
   Tell(part.session, std::move(event));
 }
 

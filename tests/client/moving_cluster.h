@@ -50,6 +50,7 @@ class MovingCluster {
     double hot_reads_per_s = 0;
     std::string ssd{};                    ///< directory under which each node has its own; "" = none
     const char* transport = "loopback";
+    uint64_t dram_bytes = 64u << 20;      ///< of each node
   };
   explicit MovingCluster(Options options) : options_(std::move(options)) {
     MutexLock lock(mutex_);
@@ -202,8 +203,8 @@ class MovingCluster {
     options.membership = membership;
     options.run_blocks = 4;
     options.shards = options_.shards;
-    options.dram_bytes = 64u << 20;
-    options.slab_bytes = 16u << 20;
+    options.dram_bytes = options_.dram_bytes;
+    options.slab_bytes = options_.dram_bytes / 4;
     options.transports = {options_.transport};
     options.hot_reads_per_s = options_.hot_reads_per_s;
     if (!options_.ssd.empty()) {

@@ -85,15 +85,15 @@ class Pages {
   void Poison() { std::fill(memory_.begin(), memory_.end(), std::byte{kPoison}); }
 
   /// The first place where layers [first, end) of blocks [begin_block, end_block) are not the truth (or, with a view, not
-  /// what that view makes of it); "" when all are.
+  /// what that view makes of it, of its lowest planes only where they are named); "" when all are.
   std::string Difference(uint32_t begin_block, uint32_t end_block, const View* view = nullptr, uint32_t first_layer = 0,
-                         uint32_t end_layer = ~0u) const {
+                         uint32_t end_layer = ~0u, uint32_t planes = 0) const {
     const uint32_t last = std::min(end_layer, options_.first_layer + options_.layers);
     for (uint32_t block = begin_block; block < end_block; ++block) {
       for (uint32_t layer = std::max(first_layer, options_.first_layer); layer < last; ++layer) {
         for (uint32_t head = options_.first_head; head < options_.first_head + options_.heads; ++head) {
           for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
-            if (!Same(block, layer, head, tensor, view)) {
+            if (!Same(block, layer, head, tensor, view, planes)) {
               return "block " + std::to_string(block) + " layer " + std::to_string(layer) + " head " + std::to_string(head);
             }
           }
@@ -132,7 +132,7 @@ class Pages {
       }
     }
   }
-  bool Same(uint32_t block, uint32_t layer, uint32_t head, KvTensor tensor, const View* view) const {
+  bool Same(uint32_t block, uint32_t layer, uint32_t head, KvTensor tensor, const View* view, uint32_t planes) const {
     const uint32_t dim = ns_.layout.dim(tensor);
     const uint32_t tokens = ns_.block_tokens;
     const uint32_t group = view != nullptr ? view->heads_per_part : 1;
@@ -143,18 +143,20 @@ class Pages {
         for (uint32_t e = 0; e < dim; ++e) dense.push_back(Truth(layer, tensor, h, block * tokens + t, e));
       }
     }
-    if (view != nullptr) ThroughCodec(*view, {group, tokens, dim, ns_.layout.element}, tensor, dense);
+    if (view != nullptr) ThroughCodec(*view, {group, tokens, dim, ns_.layout.element}, tensor, dense, planes);
     for (uint32_t t = 0; t < tokens; ++t) {
       const uint16_t* expected = dense.data() + ((head - first) * tokens + t) * dim;
       if (std::memcmp(At(layer, tensor, head, block * tokens + t), expected, dim * 2) != 0) return false;
     }
     return true;
   }
-  static void ThroughCodec(const View& view, FrameShape shape, KvTensor tensor, std::vector<uint16_t>& dense) {
+  static void ThroughCodec(const View& view, FrameShape shape, KvTensor tensor, std::vector<uint16_t>& dense,
+                           uint32_t planes) {
     const std::shared_ptr<const Codec> codec = *Codec::Parse(view.spec);
     std::vector<std::byte> frame(codec->MaxFrameBytes(tensor, shape)), scratch;
     const auto bytes = std::as_writable_bytes(std::span(dense));
     frame.resize(codec->Encode(tensor, shape, bytes, frame, scratch));
+    if (planes > 0) frame.resize(std::min<uint64_t>(frame.size(), codec->PlaneEnd(tensor, shape, planes - 1)));
     (void)*codec->Decode(tensor, shape, frame, bytes, scratch);
   }
 

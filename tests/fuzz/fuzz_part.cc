@@ -25,6 +25,12 @@ void Parse(std::span<const std::byte> bytes) {
   Require(ParsePart(bytes, expect).ok(), "a part is what it says it is");
   expect.id.key.bytes[0] ^= 1;
   Require(!ParsePart(bytes, expect).ok(), "and no other");
+  expect.id.key.bytes[0] ^= 1;
+  expect.id.plane ^= 1;
+  Require(!ParsePart(bytes, expect).ok(), "and no other plane");
+  const PartHeader& h = part->header;
+  Require(h.planes == 0 ? h.plane == 0 : h.planes > 1 && h.planes <= kPlanesMax && h.plane < h.planes,
+          "one of its planes");
   CheckFrames(bytes, *part).IgnoreError();
 }
 
@@ -59,8 +65,13 @@ void Run(std::span<const uint8_t> input) {
 
 std::vector<std::string> Seeds() {
   std::vector<std::string> seeds;
-  for (const uint16_t layers : {1, 8}) {
+  for (const uint16_t layers : {1, 8, 2}) {
     PartHeader h;
+    if (layers == 2) {
+      h.plane = 1;
+      h.planes = 2;
+      h.planes_digest[0] = 1;
+    }
     h.layers = layers;
     h.heads = 1;
     h.token_count = 16;

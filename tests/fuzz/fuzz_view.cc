@@ -10,6 +10,7 @@ void Run(std::span<const uint8_t> input) {
   const auto view = View::Decode(bytes);
   if (!view.ok()) return Require(!view.status().message().empty(), "a refusal says why");
   Require(view->Encode() == bytes, "one form only");
+  Require(view->planes >= 1 && view->planes <= kPlanesMax, "a cell is cut into few planes");
   const KvLayout layout{61, 7, 64, 64, ElementType::kBfloat16};
   const PartGeometry last =
       view->Geometry(layout, view->LayerGroups(layout) - 1, view->HeadGroups(layout) - 1, 1, 16);
@@ -20,7 +21,8 @@ void Run(std::span<const uint8_t> input) {
 std::vector<std::string> Seeds() {
   View selected = *View::Make("k:int(2,chan,32)|v:int(2,tok,32)", 4, 2);
   selected.selection = "query:7";
-  return {View::Make("raw")->Encode(), View::Make("splitexp", 61, 1)->Encode(), selected.Encode()};
+  return {View::Make("raw")->Encode(), View::Make("splitexp", 61, 1)->Encode(), selected.Encode(),
+          View::Make("hier(4+4,tok)|planes")->Encode()};
 }
 
 }  // namespace kvasir::fuzzing

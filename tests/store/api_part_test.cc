@@ -149,6 +149,7 @@ TEST(Part, AnotherPartIsRefusedByName) {
   EXPECT_EQ(refusal([](auto& e) { e.ns.bytes[0] ^= 1; }), "part: namespace_digest: is another namespace's");
   EXPECT_EQ(refusal([](auto& e) { e.id.layer_group = 3; }), "part: layer_group: is 2, must be 3");
   EXPECT_EQ(refusal([](auto& e) { e.id.head_group = 0; }), "part: head_group: is 1, must be 0");
+  EXPECT_EQ(refusal([](auto& e) { e.id.plane = 1; }), "part: plane: is 0, must be 1");
   EXPECT_EQ(refusal([](auto& e) { e.generation = 9; }), "part: generation: is 0, must be 9");
 }
 
@@ -160,8 +161,12 @@ TEST(Part, AFittingRootDoesNotMakeAWrongFieldRight) {
   EXPECT_EQ(refusal([](H&, D&) {}), "accepted");
   EXPECT_EQ(refusal([](H& h, D&) { h.version = 2; }), "part: version: is 2, must be 1");
   EXPECT_EQ(refusal([](H& h, D&) { h.header_bytes = 128; }), "part: header_bytes: is 128, must be 256");
-  EXPECT_EQ(refusal([](H& h, D&) { h.reserved0 = 1; }), "part: reserved0: is 1, must be 0");
-  EXPECT_EQ(refusal([](H& h, D&) { h.reserved1[1] = 5; }), "part: reserved1[1]: is 5, must be 0");
+  EXPECT_EQ(refusal([](H& h, D&) { h.plane = 1; }), "part: plane: is 1, must be 0");
+  EXPECT_EQ(refusal([](H& h, D&) { h.planes = 1; }), "part: planes: is 1, must be 2 to 8");
+  EXPECT_EQ(refusal([](H& h, D&) { h.planes = 9; }), "part: planes: is 9, must be 2 to 8");
+  EXPECT_EQ(refusal([](H& h, D&) { h.planes = 2; }), "part: planes_digest: is zero");
+  EXPECT_EQ(refusal([](H& h, D&) { h.planes_digest[15] = 5; }),
+            "part: planes_digest: is not zero for a part that is not cut");
   EXPECT_EQ(refusal([](H& h, D&) { h.tag[31] = 1; }).rfind("part: tag: ", 0), 0u);
   EXPECT_EQ(refusal([](H& h, D&) { h.layers = 0; }), "part: layers: is 0, must be 1 to 65520");
   EXPECT_EQ(refusal([](H& h, D&) { h.first_layer = 65534; }), "part: layers: is 3, must be 1 to 2");
@@ -174,6 +179,57 @@ TEST(Part, AFittingRootDoesNotMakeAWrongFieldRight) {
   EXPECT_EQ(refusal([](H& h, D&) { h.frames_bytes += 16; }).rfind("part: directory: ", 0), 0u);
   EXPECT_EQ(refusal([](H&, D& d) { d[1].offset = 32; }).rfind("part: directory: ", 0), 0u);
   EXPECT_EQ(refusal([](H&, D& d) { d[5].length = 0xFFFFFFFF; }).rfind("part: directory: ", 0), 0u);
+}
+
+/// The upper of two planes: what it says of planes is checked like everything else, and is under the root.
+TEST(Part, APlaneSaysWhichOfHowManyAndOfWhat) {
+  const Sample s = MakeSample();
+  Sample upper = s;
+  upper.expect.id.plane = 1;
+  upper.bytes = Resealed(s, [](PartHeader& h, std::vector<FrameEntry>& d) {
+    h.plane = 1;
+    h.planes = 2;
+    ComputePlanesDigest(std::vector<std::vector<FrameEntry>>{d, d}, h.planes_digest);
+  });
+  const auto part = ParsePart(upper.bytes, upper.expect);
+  ASSERT_TRUE(part.ok()) << part.status();
+  EXPECT_EQ(IdOf(part->header), upper.expect.id);
+  EXPECT_EQ(Refusal(upper.bytes, s.expect), "part: plane: is 1, must be 0");
+  const std::vector<std::byte> lowest = Resealed(upper, [](PartHeader& h, std::vector<FrameEntry>&) { h.plane = 0; });
+  EXPECT_EQ(Refusal(lowest, s.expect), "accepted");
+  for (const std::vector<std::byte>& bytes : {lowest, upper.bytes}) {
+    uint32_t reserved = 0;  // what readers that know no planes take these four bytes for, and refuse unless it is 0
+    std::memcpy(&reserved, bytes.data() + offsetof(PartHeader, plane), sizeof reserved);
+    EXPECT_NE(reserved, 0u);
+  }
+  for (const size_t at :
+       {offsetof(PartHeader, plane), offsetof(PartHeader, planes), offsetof(PartHeader, planes_digest)}) {
+    std::vector<std::byte> damaged = upper.bytes;
+    damaged[at + 1] ^= std::byte{1};
+    EXPECT_NE(Refusal(damaged, upper.expect), "accepted") << at;
+  }
+  const auto refusal = [&](auto change) { return Refusal(Resealed(upper, change), upper.expect); };
+  using H = PartHeader;
+  using D = std::vector<FrameEntry>;
+  EXPECT_EQ(refusal([](H& h, D&) { h.plane = 2; }), "part: plane: is 2, must be 0 to 1");
+  EXPECT_EQ(refusal([](H& h, D&) { h.plane = 0; }), "part: plane: is 0, must be 1");
+  EXPECT_EQ(refusal([](H& h, D&) { h.planes = 0; }), "part: plane: is 1, must be 0");
+  EXPECT_EQ(refusal([](H& h, D&) { std::memset(h.planes_digest, 0, 16); }), "part: planes_digest: is zero");
+}
+
+/// The digest is of all planes in their order, and of nothing that differs between two writers of the same bytes.
+TEST(Part, PlanesOfTwoWritesAreToldApart) {
+  const std::vector<FrameEntry> a = {{0, 20, 7, 0}}, b = {{0, 20, 8, 0}};
+  using Planes = std::vector<std::vector<FrameEntry>>;
+  PartHeader base, other;
+  ComputePlanesDigest(Planes{a, b}, base.planes_digest);
+  ComputePlanesDigest(Planes{a, b}, other.planes_digest);
+  other.writer = 5;
+  EXPECT_TRUE(CheckSameWrite(base, other).ok());
+  for (const Planes& planes : {Planes{a, a}, Planes{b, a}, Planes{a}, Planes{a, b, b}}) {
+    ComputePlanesDigest(planes, other.planes_digest);
+    EXPECT_EQ(CheckSameWrite(base, other).code(), absl::StatusCode::kDataLoss);
+  }
 }
 
 TEST(Part, TheStampIsNotUnderTheRoot) {
@@ -193,7 +249,6 @@ TEST(Part, SealHeaderTakesNothingDerivedFromItsCaller) {
   PartHeader h = part->header;
   h.magic = 1;
   h.generation = 5;
-  h.reserved0 = 6;
   h.frame_count = 7;
   h.tag[0] = 8;
   std::vector<std::byte> again = s.bytes;

@@ -85,7 +85,9 @@ TEST(CoreInventory, HoldsWholeMeansAllPartsAndDurableMeansOnTheDisk) {
   CoreHarness h(Small(true));
   h.OpenSession(1);
   const uint64_t offer = h.Offer(1, 1);
-  const auto holds = [&](bool durable) { return h.core.HoldsWhole(CoreHarness::DomainOf(1), KeyOf(1), h.view.Digest(), durable); };
+  const auto holds = [&](bool durable) {
+    return h.core.HoldsWhole(CoreHarness::DomainOf(1), KeyOf(1), h.view.Digest(), 1, durable);
+  };
   for (int i = 0; i < 7; ++i) {
     EXPECT_FALSE(holds(false));
     h.Finish(0);
@@ -97,7 +99,7 @@ TEST(CoreInventory, HoldsWholeMeansAllPartsAndDurableMeansOnTheDisk) {
   h.Offer(1, 1, Ack::kDurable);
   h.FinishAll();
   EXPECT_TRUE(holds(true));
-  EXPECT_FALSE(h.core.HoldsWhole(CoreHarness::DomainOf(2), KeyOf(1), h.view.Digest(), false));
+  EXPECT_FALSE(h.core.HoldsWhole(CoreHarness::DomainOf(2), KeyOf(1), h.view.Digest(), 1, false));
 }
 
 TEST(CorePeers, APeersPartIsJudgedByItsOwnHeaderAClientsNeedsARoot) {
@@ -107,7 +109,7 @@ TEST(CorePeers, APeersPartIsJudgedByItsOwnHeaderAClientsNeedsARoot) {
   OfferRequest r;
   r.views = {h.view};
   r.blocks = {{KeyOf(1), KeyOf(0), 1, h.ns.block_tokens}};
-  r.parts = {{0, 0, 0, 0, 4096, "", CoreHarness::Payload(1, 0, 0), 77}};
+  r.parts = {{0, 0, 0, 0, 4096, "", CoreHarness::Payload(1, 0, 0, 0), 77}};
   r.deadline = std::chrono::seconds(5);
   r.session = 1;
   h.Step(event::OfferArrived{1001, r});

@@ -66,13 +66,15 @@ class CoreHarness {
     r.deadline = deadline;
     for (uint16_t l = 0; l < 2; ++l) {
       for (uint16_t h = 0; h < 2; ++h) {
-        r.parts.push_back({0, 0, l, h, part_bytes, std::string(16, 'r'), Payload(n, l, h)});
+        for (uint16_t p = 0; p < view.planes; ++p) {
+          r.parts.push_back({0, 0, l, h, part_bytes, std::string(16, 'r'), Payload(n, l, h, p), 0, p});
+        }
       }
     }
     Step(event::OfferArrived{++calls, std::move(r)});
     return calls;
   }
-  uint64_t Acquire(uint64_t session, uint32_t first, uint32_t count, uint32_t heads = 2) {
+  uint64_t Acquire(uint64_t session, uint32_t first, uint32_t count, uint32_t heads = 2, uint32_t planes = 0) {
     AcquireRequest r;
     r.session = session;
     r.runs.resize(1);
@@ -82,6 +84,7 @@ class CoreHarness {
     r.accept = {"lossless"};
     r.layers = 2;
     r.heads = heads;
+    r.planes = planes;
     r.deadline = std::chrono::seconds(1);
     Step(event::AcquireArrived{++calls, std::move(r)});
     return calls;
@@ -93,8 +96,9 @@ class CoreHarness {
     r.release = std::move(release);
     Step(event::TouchArrived{++calls, std::move(r)});
   }
-  static std::string Payload(uint32_t n, uint32_t l, uint32_t h) {
-    return "block " + std::to_string(n) + " layer " + std::to_string(l) + " head " + std::to_string(h);
+  static std::string Payload(uint32_t n, uint32_t l, uint32_t h, uint32_t plane) {
+    return "block " + std::to_string(n) + " layer " + std::to_string(l) + " head " + std::to_string(h) + " plane " +
+           std::to_string(plane);
   }
 
   /// Ends one waiting operation. `well` false: the pull breaks, the check fails, the disk refuses.
@@ -167,7 +171,8 @@ class CoreHarness {
       acquires.emplace(a->call, std::move(a->reply));
     } else if (auto* a = std::get_if<action::PartReady>(&action)) {
       if (a->ready.status.ok()) {
-        const std::string expected = Payload(a->ready.block_index, a->ready.part.layer_group, a->ready.part.head_group);
+        const PartGrant& part = a->ready.part;
+        const std::string expected = Payload(a->ready.block_index, part.layer_group, part.head_group, part.plane);
         EXPECT_EQ(bytes[At(a->part.at)], expected);
         leased[a->lease][At(a->part.at)] = expected;
       }
@@ -190,10 +195,16 @@ class CoreHarness {
   void NoteLease(const action::AnswerAcquire& a) {
     size_t next = 0;
     for (const AcquiredBlock& block : a.reply->blocks) {
+      uint16_t plane = 0;  // of a cell they ascend from 0
       for (const PartGrant& part : block.parts) {
+        if (part.plane != 0) {
+          EXPECT_EQ(part.plane, ++plane);
+        } else {
+          plane = 0;
+        }
         const action::LeasedPart& at = a.parts[next++];
         if (part.pending) continue;
-        const std::string expected = Payload(block.block_index, part.layer_group, part.head_group);
+        const std::string expected = Payload(block.block_index, part.layer_group, part.head_group, part.plane);
         EXPECT_EQ(bytes[At(at.at)], expected) << "a readable part holds other bytes";
         leased[a.reply->lease][At(at.at)] = expected;
       }

@@ -309,6 +309,7 @@ TEST(CoreHistories, NothingWrongNothingLeaks) {
     const auto pick = [&](uint64_t n) { return static_cast<uint32_t>(rng() % n); };
     CoreHarness h(Small(pick(2) == 0, (32 + pick(128)) << 10));
     h.quiet_at_once = false;
+    h.view.planes = 1 + pick(3);
     std::vector<uint64_t> sessions = {1, 2, 3};
     for (uint64_t s : sessions) h.OpenSession(s, static_cast<uint8_t>(1 + s % 2));
     uint64_t next_session = 10;
@@ -318,7 +319,9 @@ TEST(CoreHistories, NothingWrongNothingLeaks) {
         case 0:
         case 1: h.Offer(session, 1 + pick(40), pick(3) == 0 ? Ack::kDurable : Ack::kVolatile, 1024 + pick(8000)); break;
         case 2:
-        case 3: h.Acquire(session, 1 + pick(40), 1 + pick(6), 1 + pick(2)); break;
+        case 3:
+          h.Acquire(session, 1 + pick(40), 1 + pick(6), 1 + pick(2), pick(3));
+          break;
         case 4: {
           std::vector<uint64_t> held;
           for (const auto& [lease, ranges] : h.leased) held.push_back(lease);

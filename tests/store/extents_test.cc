@@ -77,6 +77,24 @@ TEST(Extents, ASlabChangesDomainOnlyEmptyAndNew) {
   EXPECT_FALSE(extents.Fits(4097));
 }
 
+/// Extents of the two ends lie apart: when those of one end leave, their room is one.
+TEST(Extents, WhatLeavesTogetherLiesTogether) {
+  Extents extents({1 << 20, 1 << 18, 1});
+  std::vector<ExtentRef> high;
+  uint32_t retired = 0;
+  for (int i = 0; i < 16; ++i) {
+    ExtentRef low;
+    ASSERT_TRUE(extents.Reserve(0, 5000, &low, &retired));
+    ASSERT_TRUE(extents.Reserve(0, 3000, &high.emplace_back(), &retired, Extents::End::kHigh));
+    EXPECT_EQ(extents.At(low).offset, 5120u * i);
+    EXPECT_EQ(extents.At(high.back()).offset, (1u << 18) - 3072u * (i + 1));
+  }
+  for (const ExtentRef& ref : high) extents.Abandon(ref);
+  ExtentRef rest;
+  ASSERT_TRUE(extents.Reserve(0, (1u << 18) - 16 * 5120, &rest, &retired));
+  EXPECT_EQ(extents.At(rest).slab, 0u);
+}
+
 TEST(Extents, RandomReservationsNeverOverlapAndAllRoomComesBack) {
   auto rng = Rng(1);
   Extents extents({1 << 20, 1 << 18, 1});
@@ -85,7 +103,8 @@ TEST(Extents, RandomReservationsNeverOverlapAndAllRoomComesBack) {
   for (int step = 0; step < 20000; ++step) {
     ExtentRef ref;
     uint32_t retired = 0;
-    if (rng() % 5 < 3 && extents.Reserve(0, 1 + rng() % 9000, &ref, &retired)) {
+    const Extents::End end = rng() % 2 == 0 ? Extents::End::kLow : Extents::End::kHigh;
+    if (rng() % 5 < 3 && extents.Reserve(0, 1 + rng() % 9000, &ref, &retired, end)) {
       const Extent& e = extents.At(ref);
       const auto next = shadow.lower_bound({e.slab, e.offset});
       if (next != shadow.end() && next->first.first == e.slab) {

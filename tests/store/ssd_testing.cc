@@ -33,7 +33,7 @@ void FillRandom(std::span<std::byte> bytes, std::mt19937_64& rng) {
 
 }  // namespace
 
-TestPart MakePart(uint64_t number, uint64_t generation, uint64_t area_bytes) {
+TestPart MakePart(uint64_t number, uint64_t generation, uint64_t area_bytes, std::optional<uint16_t> plane) {
   static const std::string kSpec = "P:raw";
   TestPart part;
   PartMeta& meta = part.meta;
@@ -44,6 +44,7 @@ TestPart MakePart(uint64_t number, uint64_t generation, uint64_t area_bytes) {
   FillDigest(meta.ns, 0, 5);
   meta.id.layer_group = static_cast<uint16_t>(number % 5);
   meta.id.head_group = static_cast<uint16_t>(number % 300);
+  meta.id.plane = plane.value_or(static_cast<uint16_t>(number % 3));
   meta.shard = static_cast<uint32_t>(number % 3);
   meta.block_index = static_cast<uint32_t>(number);
   meta.token_count = 16;
@@ -58,6 +59,9 @@ TestPart MakePart(uint64_t number, uint64_t generation, uint64_t area_bytes) {
   header.layers = header.heads = 1;
   header.layer_group = meta.id.layer_group;
   header.head_group = meta.id.head_group;
+  header.plane = meta.id.plane;
+  header.planes = meta.id.plane > 0 ? 3 : 0;
+  header.planes_digest[0] = meta.id.plane > 0 ? 1 : 0;
   header.block_index = meta.block_index;
   header.token_count = meta.token_count;
 
@@ -68,7 +72,7 @@ TestPart MakePart(uint64_t number, uint64_t generation, uint64_t area_bytes) {
   meta.frames_offset = static_cast<uint32_t>(FramesOffset(static_cast<uint32_t>(kSpec.size()), 2));
   part.bytes.resize(meta.frames_offset + area);
   meta.bytes = part.bytes.size();
-  auto rng = Rng(number * 1000003 + generation);
+  auto rng = Rng(number * 1000003 + generation + 7919 * meta.id.plane);
   for (FrameEntry& entry : directory) {
     const auto frame = std::span(part.bytes).subspan(meta.frames_offset + entry.offset, entry.length);
     FillRandom(frame, rng);

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,13 +18,15 @@
 
 namespace kvasir::testing {
 
-/// A sealed part. Same number, generation and size: same bytes; the number alone makes its PartId.
+/// A sealed part, uncut or an upper plane. Same number, generation and size: same bytes; the number alone makes its
+/// PartId.
 struct TestPart {
   PartMeta meta;
   std::vector<std::byte> bytes;
 };
 /// `area_bytes` of payload in two frames (K and V of one layer), at least 2.
-TestPart MakePart(uint64_t number, uint64_t generation, uint64_t area_bytes);
+/// `plane`: another one than the number says, up to 2.
+TestPart MakePart(uint64_t number, uint64_t generation, uint64_t area_bytes, std::optional<uint16_t> plane = {});
 
 /// The bytes are exactly those of the part that `meta` speaks of: header, root, frames.
 absl::Status CheckBytes(const PartMeta& meta, std::span<const std::byte> bytes);

@@ -94,6 +94,32 @@ TEST_P(SsdTierContract, GivesBackEverySizeNowAndAfterARestart) {
   }
 }
 
+/// Planes of one cell are parts of their own: none replaces, drops or stands for another.
+TEST_P(SsdTierContract, KeepsPlanesApart) {
+  std::map<uint16_t, SsdLocation> locations;
+  {
+    auto tier = Open();
+    for (const uint16_t plane : {1, 0, 2}) {
+      const auto location = Append(*tier, MakePart(4, 10 + plane, 3000, plane), true);
+      ASSERT_TRUE(location.ok()) << location.status();
+      locations[plane] = *location;
+    }
+    const std::pair<PartId, SsdLocation> dropped{MakePart(4, 12, 3000, 2).meta.id, locations[2]};
+    tier->Drop({&dropped, 1});
+  }
+  SsdTier::Recovered recovered;
+  auto tier = Open(&recovered);
+  ASSERT_EQ(recovered.parts.size(), 2u);
+  EXPECT_EQ(recovered.dropped, 0u);
+  for (const RecoveredPart& found : recovered.parts) {
+    const uint16_t plane = found.meta.id.plane;
+    const TestPart part = MakePart(4, 10 + plane, 3000, plane);
+    EXPECT_EQ(found.meta.id, part.meta.id);
+    EXPECT_EQ(found.location, locations[plane]);
+    EXPECT_TRUE(ReadAndCheck(*tier, part.meta, found.location).ok()) << plane;
+  }
+}
+
 TEST_P(SsdTierContract, ReadsIntoAlignedMemoryToo) {
   options_.bytes_max = 32 << 20;
   options_.segment_bytes = 8 << 20;

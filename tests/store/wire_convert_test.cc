@@ -64,6 +64,8 @@ TEST(WireConvert, Offer) {
                 .rfind("OfferRequest: parts[0].view: 4294967295, must be below ", 0), 0u);
   EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_parts(1)->set_layer_group(65536); }),
             "OfferRequest: parts[1].layer_group: 65536, at most 65535");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_parts(1)->set_plane(65536); }),
+            "OfferRequest: parts[1].plane: 65536, at most 65535");
   EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_parts(1)->set_bytes(~0ull); }),
             "OfferRequest: parts[1].bytes: 18446744073709551615, at most 1073741824");
   EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_parts(1)->clear_root(); }),
@@ -107,6 +109,8 @@ TEST(WireConvert, AcquireReply) {
                 .rfind("AcquireReply: blocks[1].view: 64, must be below ", 0), 0u);
   EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_blocks(1)->mutable_parts(1)->set_grant("x"); }),
             "AcquireReply: parts[1].grant: 1 bytes, must be 40");
+  EXPECT_EQ(Refusal(good, [](P* p) { p->mutable_blocks(1)->mutable_parts(1)->set_plane(1u << 16); }),
+            "AcquireReply: parts[1].plane: 65536, at most 65535");
 }
 
 TEST(WireConvert, TouchObjectListDrainAndEvents) {
@@ -155,6 +159,40 @@ TEST(WireConvert, Peers) {
   touch.add_damaged()->set_key(std::string(32, 'k'));
   EXPECT_EQ(Refusal(touch, [](auto*) {}), "TouchRequest: damaged[0].view: view: spec: missing or cut off");
   EXPECT_EQ(Refusal(touch, [](auto* p) { while (p->damaged_size() < 65) p->add_damaged(); }), "TouchRequest: damaged: 65, at most 64");
+}
+
+/// What speakers without planes send: plane 0 of a cell, all that are there, one plane of a view.
+TEST(WireConvert, NoPlaneMeansPlaneZero) {
+  v1::OfferRequest offer;
+  ToProto(OfferRequest{.views = {*View::Make("raw")},
+                       .blocks = {{}},
+                       .parts = {{.root = std::string(16, 'r'), .grant = std::string(40, 'g')}}},
+          &offer);
+  EXPECT_EQ(offer.parts(0).ByteSizeLong(), [&] {
+    v1::OfferedPart old = offer.parts(0);
+    old.clear_plane();
+    return old.ByteSizeLong();
+  }()) << "plane 0 is no byte on the wire";
+  EXPECT_EQ(FromProto(offer)->parts[0].plane, 0);
+  EXPECT_EQ(FromProto(v1::AcquireRequest())->planes, 0u);
+  v1::ListReply list;
+  list.add_blocks()->set_key(std::string(32, 'k'));
+  list.mutable_blocks(0)->set_parent(std::string(32, 'p'));
+  EXPECT_EQ(FromProto(list)->blocks[0].planes_of, 1u);
+  InventoryReply told;
+  told.domains.resize(1);
+  told.namespaces.resize(1);
+  told.namespaces[0].name = "small";
+  told.namespaces[0].layout = {2, 2, 64, 64, ElementType::kBfloat16};
+  told.namespaces[0].block_tokens = 32;
+  told.views = {*View::Make("raw")};
+  told.blocks.resize(1);
+  v1::InventoryReply inventory;
+  ToProto(told, &inventory);
+  inventory.mutable_blocks(0)->clear_planes();
+  const auto read = FromProto(inventory);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->blocks[0].planes, 1u);
 }
 
 TEST(WireConvert, TextIsMadeValid) {

@@ -24,7 +24,11 @@ template <class F> void Fields(Namespace& v, F f) {
   auto& [a, b, c, d, e, g, h, i, j, k] = v;
   f(a, b, c, d, e, g, h, i, j, k);
 }
-template <class F> void Fields(View& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
+template <class F>
+void Fields(View& v, F f) {
+  auto& [a, b, c, d, e, g] = v;
+  f(a, b, c, d, e, g);
+}
 template <class F> void Fields(HelloRequest& v, F f) { auto& [a, b, c, d, e, g, h] = v; f(a, b, c, d, e, g, h); }
 template <class F> void Fields(DataAddress& v, F f) { auto& [a, b, c] = v; f(a, b, c); }
 template <class F> void Fields(HelloReply& v, F f) {
@@ -32,18 +36,30 @@ template <class F> void Fields(HelloReply& v, F f) {
   f(a, b, c, d, e, g, h, i, j, k, l, m);
 }
 template <class F> void Fields(OfferedBlock& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
-template <class F> void Fields(OfferedPart& v, F f) { auto& [a, b, c, d, e, g, h, i] = v; f(a, b, c, d, e, g, h, i); }
+template <class F>
+void Fields(OfferedPart& v, F f) {
+  auto& [a, b, c, d, e, g, h, i, j] = v;
+  f(a, b, c, d, e, g, h, i, j);
+}
 template <class F> void Fields(OfferRequest& v, F f) { auto& [a, b, c, d, e, g, h, i] = v; f(a, b, c, d, e, g, h, i); }
 template <class F> void Fields(OfferReply& v, F f) { auto& [a] = v; f(a); }
 template <class F> void Fields(AcquiredRun& v, F f) { auto& [a, b, c] = v; f(a, b, c); }
 template <class F> void Fields(AcquireRequest& v, F f) {
-  auto& [a, b, c, d, e, g, h, i, j, k, l] = v;
-  f(a, b, c, d, e, g, h, i, j, k, l);
+  auto& [a, b, c, d, e, g, h, i, j, k, l, m] = v;
+  f(a, b, c, d, e, g, h, i, j, k, l, m);
 }
-template <class F> void Fields(PartGrant& v, F f) { auto& [a, b, c, d, e, g, h] = v; f(a, b, c, d, e, g, h); }
+template <class F>
+void Fields(PartGrant& v, F f) {
+  auto& [a, b, c, d, e, g, h, i] = v;
+  f(a, b, c, d, e, g, h, i);
+}
 template <class F> void Fields(AcquiredBlock& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
 template <class F> void Fields(AcquireReply& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
-template <class F> void Fields(DamagedPart& v, F f) { auto& [a, b, c, d] = v; f(a, b, c, d); }
+template <class F>
+void Fields(DamagedPart& v, F f) {
+  auto& [a, b, c, d, e] = v;
+  f(a, b, c, d, e);
+}
 template <class F> void Fields(TouchRequest& v, F f) { auto& [a, b, c, d, e, g, h, i] = v; f(a, b, c, d, e, g, h, i); }
 template <class F> void Fields(TouchReply& v, F f) { auto& [a] = v; f(a); }
 template <class F> void Fields(ObjectRequest& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
@@ -62,8 +78,8 @@ template <class F> void Fields(NodeStatus& v, F f) {
   f(a, b, c, d, e, g, h, i, j, k, l, m, n, o, p, q, r, s);
 }
 template <class F> void Fields(BlockInfo& v, F f) {
-  auto& [a, b, c, d, e, g, h, i, j, k, l, m, n] = v;
-  f(a, b, c, d, e, g, h, i, j, k, l, m, n);
+  auto& [a, b, c, d, e, g, h, i, j, k, l, m, n, o, p] = v;
+  f(a, b, c, d, e, g, h, i, j, k, l, m, n, o, p);
 }
 template <class F> void Fields(ListRequest& v, F f) { auto& [a, b, c] = v; f(a, b, c); }
 template <class F> void Fields(ListReply& v, F f) { auto& [a, b] = v; f(a, b); }
@@ -71,8 +87,8 @@ template <class F> void Fields(ProbeRequest& v, F f) { auto& [a, b] = v; f(a, b)
 template <class F> void Fields(ProbeReply& v, F f) { auto& [a, b, c, d, e] = v; f(a, b, c, d, e); }
 template <class F> void Fields(InventoryRequest& v, F f) { auto& [a, b, c, d, e, g, h, i, j] = v; f(a, b, c, d, e, g, h, i, j); }
 template <class F> void Fields(InventoryBlock& v, F f) {
-  auto& [a, b, c, d, e, g, h, i, j, k, l] = v;
-  f(a, b, c, d, e, g, h, i, j, k, l);
+  auto& [a, b, c, d, e, g, h, i, j, k, l, m] = v;
+  f(a, b, c, d, e, g, h, i, j, k, l, m);
 }
 template <class F> void Fields(InventoryReply& v, F f) { auto& [a, b, c, d, e, g] = v; f(a, b, c, d, e, g); }
 template <class F> void Fields(SuggestRequest& v, F f) { auto& [a, b, c, d] = v; f(a, b, c, d); }
@@ -152,7 +168,8 @@ struct Filler {
     for (std::string& adapter : v.adapters) adapter.push_back('#');
   }
   void Fit(View& v) {
-    static const char* const kSpecs[] = {"raw", "splitexp", "int(4,tok)", "k:int(2,chan,32)|v:int(2,tok,32)"};
+    static const char* const kSpecs[] = {"raw", "splitexp", "int(4,tok)", "k:int(2,chan,32)|v:int(2,tok,32)",
+                                         "hier(4+4,tok)|planes"};
     const std::string selection = v.selection;
     v = *View::Make(kSpecs[rng() % std::size(kSpecs)], 1 + v.layers_per_part % 64, 1 + v.heads_per_part % 64);
     v.selection = selection;
