@@ -17,7 +17,7 @@ struct IntSpec;    // kernels/stages/q_int.h
 /// What a coder does, for a device that has its own launchers of the same bodies. The pointers live as long as the
 /// coder.
 struct DeviceCoder {
-  enum class Kind : uint8_t { kNone, kRaw, kInt, kSplitExp, kChain };
+  enum class Kind : uint8_t { kNone, kRaw, kInt, kSplitExp, kSplitAns, kChain };
   Kind kind = Kind::kNone;           ///< kNone: only the CPU has it
   const IntSpec* integer = nullptr;  ///< of kInt
   const ChainPlan* chain = nullptr;  ///< of kChain

@@ -145,7 +145,7 @@ const char* FaultName(uint32_t fault) {
     case DeviceFault::kParameter:
       return "frame: a parameter that no encoder writes";
     default:
-      return "splitexp frame: entries or escapes cannot be right";
+      return "splitexp frame: entries, model or tails cannot be right";
   }
 }
 

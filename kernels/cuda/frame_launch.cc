@@ -2,6 +2,7 @@
 // A frame's coder to its launchers.
 #include "kernels/cuda/launch.h"
 #include "kernels/portable.h"
+#include "kernels/stages/p_splitans.h"
 
 namespace kvasir::cuda {
 
@@ -14,6 +15,8 @@ void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const Frame
       return LaunchChainEncode(*coder.chain, shape, inputs, batch, state, stream);
     case DeviceCoder::Kind::kSplitExp:
       return LaunchSplitEncode(shape, batch, state, stream);
+    case DeviceCoder::Kind::kSplitAns:
+      return LaunchSplitAnsEncode(shape, batch, state, stream);
     case DeviceCoder::Kind::kRaw:
       return LaunchRawLengths(batch, static_cast<uint32_t>(shape.bytes()), state, stream);
     case DeviceCoder::Kind::kNone:
@@ -30,6 +33,8 @@ void LaunchDecode(const DeviceCoder& coder, const FrameShape& shape, const Frame
       return LaunchChainDecode(*coder.chain, shape, batch, state, stream);
     case DeviceCoder::Kind::kSplitExp:
       return LaunchSplitDecode(shape, batch, state, stream);
+    case DeviceCoder::Kind::kSplitAns:
+      return LaunchSplitAnsDecode(shape, batch, state, stream);
     case DeviceCoder::Kind::kRaw:
       return;
     case DeviceCoder::Kind::kNone:
@@ -43,6 +48,8 @@ bool MayBeLength(const DeviceCoder& coder, const FrameShape& shape, uint32_t len
       return length == LayOutIntFrame(*coder.integer, shape).frame_bytes;
     case DeviceCoder::Kind::kChain:
       return length >= LayOutChain(*coder.chain, shape).packed_at;
+    case DeviceCoder::Kind::kSplitAns:
+      return length > LayOutSplitAns(shape).mode_at();
     case DeviceCoder::Kind::kRaw:
       return length == shape.bytes();
     default:

@@ -2,6 +2,8 @@
 // Allocation of scratches and job slots.
 #include "kernels/cuda/job_slots.h"
 
+#include "kernels/cuda/splitans_bodies.h"
+
 namespace kvasir::cuda {
 
 namespace {
@@ -18,6 +20,12 @@ Result<std::vector<Scratch>> MakeScratches() {
   constexpr uint64_t kFrames = kCudaFrameBytesMax + kWindowFrames * 256;
   constexpr uint64_t kOffsets = (kCudaFrameBytesMax / 2 / kSplitChunk + kWindowFrames) * sizeof(uint32_t);
   constexpr uint64_t kRows = 3 * kChainElementsMax * sizeof(float);
+  // What splitexp(ans) needs of a window: two bytes an element, a room a chunk, two numbers a chunk.
+  constexpr uint64_t kAnsElements = kCudaFrameBytesMax / 2, kAnsChunks = kAnsElements / kSplitAnsChunk + kWindowFrames;
+  static_assert(kCudaWindowBytesMax <= kCudaFrameBytesMax);
+  static_assert(SplitAnsFrameRoom(kAnsElements) + kWindowFrames * (kSplitAnsWorkRoom + 256) <= kRows);
+  static_assert(kAnsChunks * kSplitAnsChunkRoom <= kFrames);
+  static_assert(2 * kAnsChunks * sizeof(uint32_t) <= kOffsets);
   std::vector<Scratch> scratches(kCudaScratches);
   for (Scratch& scratch : scratches) {
     Result<DeviceMemory> memory = AllocateDevice(5 * kFrames + kOffsets + kRows + sizeof(ChainOutcome));

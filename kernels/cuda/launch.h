@@ -41,8 +41,8 @@ struct WindowScratch {
   uint8_t* dense = nullptr;     ///< [heads][tokens][dim] of each frame
   uint8_t* frames = nullptr;    ///< encoded
   uint8_t* codes = nullptr;     ///< one byte a code (int, chains); tails, one room a chunk (splitexp)
-  uint32_t* offsets = nullptr;  ///< of tails (splitexp)
-  float* rows = nullptr;        ///< three times kChainElementsMax (chains)
+  uint32_t* offsets = nullptr;  ///< of tails, and lengths (splitexp)
+  float* rows = nullptr;        ///< three times kChainElementsMax (chains); models, origins, samples (splitexp(ans))
   ChainOutcome* outcome = nullptr;
 };
 
@@ -90,6 +90,7 @@ void LaunchScatter(const PageView& view, const uint8_t* dense, uint64_t dense_st
 void LaunchRawLengths(const FrameBatch& batch, uint32_t bytes, JobState* state, CudaStream stream);
 void LaunchIntEncode(const IntFrame& f, const FrameBatch& batch, JobState* state, CudaStream stream);
 void LaunchSplitEncode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream stream);
+void LaunchSplitAnsEncode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream stream);
 /// `inputs`: null, or of frame i at inputs[i * batch.slot_step].
 void LaunchChainEncode(const ChainPlan& plan, const FrameShape& shape, const FrameInputs* inputs,
                        const FrameBatch& batch, JobState* state, CudaStream stream);
@@ -97,6 +98,8 @@ void LaunchChainEncode(const ChainPlan& plan, const FrameShape& shape, const Fra
 /// Decoders read the frames and set a fault where their bytes cannot be one.
 void LaunchIntDecode(const IntFrame& f, const FrameBatch& batch, JobState* state, CudaStream stream);
 void LaunchSplitDecode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream stream);
+/// REQUIRES: MayBeLength of every length.
+void LaunchSplitAnsDecode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream stream);
 /// REQUIRES: every length >= LayOutChain().packed_at.
 void LaunchChainDecode(const ChainPlan& plan, const FrameShape& shape, const FrameBatch& batch, JobState* state,
                        CudaStream stream);

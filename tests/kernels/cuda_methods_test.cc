@@ -14,6 +14,7 @@ using namespace testing;  // the engine and its jobs
 /// Specs beside the methods, so that each stage has one and none is met only with one setting.
 const char* const kMoreSpecs[] = {
     "raw",
+    "splitexp(ans)",
     "int(8,tok)",
     "int(3,tok,50,sym)",
     "int(2,chan,0)",
