@@ -21,6 +21,14 @@ FrameShape RowsOf(const FrameShape& shape, uint32_t rows) { return {1, rows, sha
 
 RowClass ClassAt(const uint8_t* map, uint64_t row) { return static_cast<RowClass>(map[row / 4] >> (row % 4 * 2) & 3); }
 
+/// False where rows go another way than a plan can say.
+bool WayOf(const FrameCoder& coder, RowsWay& way) {
+  const DeviceCoder of = coder.device_coder();
+  way.raw = of.kind == DeviceCoder::Kind::kRaw;
+  if (of.kind == DeviceCoder::Kind::kInt) way.integer = *of.integer;
+  return way.raw || of.kind == DeviceCoder::Kind::kInt;
+}
+
 Error Damaged(const std::string& what) { return {ErrorCode::kDataLoss, "frame of row classes: " + what}; }
 
 }  // namespace
@@ -34,7 +42,20 @@ struct RowsCoder::Opened {
   RowClass At(uint64_t row) const { return map == nullptr ? RowClass::kKept : ClassAt(map, row); }
 };
 
-RowsCoder::RowsCoder(RowsCoderOptions options) : options_(std::move(options)), exact_(RawStage::Coder({})) {}
+RowsCoder::RowsCoder(RowsCoderOptions options) : options_(std::move(options)), exact_(RawStage::Coder({})) {
+  plan_.sink_tokens = options_.sink_tokens;
+  plan_.demotes = options_.demoted != nullptr;
+  planned_ = WayOf(*options_.kept, plan_.kept) && (!plan_.demotes || WayOf(*options_.demoted, plan_.demoted));
+}
+
+DeviceCoder RowsCoder::device_coder() const {
+  DeviceCoder coder;
+  coder.missing = "row classes whose rows go through other stages than raw and int";
+  if (!planned_) return coder;
+  coder.kind = DeviceCoder::Kind::kRows;
+  coder.rows = &plan_;
+  return coder;
+}
 
 const FrameCoder* RowsCoder::CoderOf(RowClass of) const {
   return of == RowClass::kExact ? exact_.get() : of == RowClass::kKept ? options_.kept.get() : options_.demoted.get();

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "kernels/frame_coder.h"
+#include "kernels/stages/q_int.h"
 
 namespace kvasir {
 
@@ -20,12 +21,26 @@ struct RowsCoderOptions {
   bool selects = false;                       ///< classes must be brought
 };
 
+/// How rows of one class are coded.
+struct RowsWay {
+  bool raw = true;
+  IntSpec integer;  ///< unless raw
+};
+
+/// A RowsCoder whose rows go raw or through Q:int, as plain data: for devices that find the classes of a frame
+/// themselves. Exact rows go raw.
+struct RowsPlan {
+  RowsWay kept, demoted;
+  bool demotes = false;
+  uint32_t sink_tokens = 0;
+};
+
 class RowsCoder final : public FrameCoder {
  public:
   explicit RowsCoder(RowsCoderOptions options);
 
   bool lossless() const override { return false; }
-  DeviceCoder device_coder() const override { return {}; }
+  DeviceCoder device_coder() const override;
   Result<bool> Check(const FrameShape& shape) const override;
   Result<bool> CheckInputs(const FrameInputs& inputs) const override;
   uint64_t MaxFrameBytes(const FrameShape& shape) const override;
@@ -48,6 +63,8 @@ class RowsCoder final : public FrameCoder {
 
   const RowsCoderOptions options_;
   const std::shared_ptr<const FrameCoder> exact_;
+  RowsPlan plan_;
+  bool planned_ = false;  ///< the plan tells all
 };
 
 }  // namespace kvasir

@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "kernels/cuda/job_enqueue.h"
+#include "kernels/cuda/job_inputs.h"
 #include "kernels/device.h"
 #include "kernels/job_check.h"
 #include "kernels/portable.h"
@@ -73,8 +74,15 @@ bool Reachable(const void* memory) {
          attributes.type != cudaMemoryTypeUnregistered;
 }
 
-/// Refuses inputs that kernels could not read.
-Result<bool> CheckInputs(const Codec& codec, const KvLayout& layout, std::span<const FrameInputs> inputs) {
+/// Refuses inputs that kernels could not read, or that have no room.
+Result<bool> CheckInputs(const PackJob& job) {
+  const Codec& codec = *job.codec;
+  const KvLayout& layout = job.cache->layout;
+  const std::span<const FrameInputs> inputs = job.inputs;
+  if (RowInputBytes(job) > kCudaInputBytesMax) {
+    return Error{ErrorCode::kInvalidArgument, "device job: classes, weights and merged rows of a part pass " +
+                                                  std::to_string(kCudaInputBytesMax) + " bytes; use smaller parts"};
+  }
   for (size_t i = 0; i < inputs.size(); ++i) {
     const KvTensor tensor = static_cast<KvTensor>(i % layout.tensors());
     if (codec.coder(tensor).device_coder().kind != DeviceCoder::Kind::kChain) continue;
@@ -99,7 +107,8 @@ Result<bool> CheckForDevice(const Codec& codec, const PagedCache& cache, const P
     const FrameShape shape = ShapeOfFrame(cache.layout, part, tensor);
     const DeviceCoder coder = codec.coder(tensor).device_coder();
     if (coder.kind == DeviceCoder::Kind::kNone) {
-      return Error{ErrorCode::kUnimplemented, "codec " + codec.spec() + " has no CUDA body; use the CPU device"};
+      return Error{ErrorCode::kUnimplemented,
+                   "codec " + codec.spec() + " has no CUDA body: " + coder.missing + "; use the CPU device"};
     }
     if (shape.bytes() > kCudaFrameBytesMax || codec.MaxFrameBytes(tensor, shape) > kCudaFrameBytesMax) {
       return Error{ErrorCode::kInvalidArgument,
@@ -108,6 +117,11 @@ Result<bool> CheckForDevice(const Codec& codec, const PagedCache& cache, const P
     if (coder.kind == DeviceCoder::Kind::kChain && !ChainFits(*coder.chain, shape)) {
       return Error{ErrorCode::kInvalidArgument,
                    "device job: a frame passes " + std::to_string(kChainElementsMax) + " elements; use smaller parts"};
+    }
+    if (coder.kind == DeviceCoder::Kind::kRows && !RowsFit(shape)) {
+      return Error{ErrorCode::kInvalidArgument, "device job: rows of " +
+                                                    std::to_string(shape.bytes() / shape.heads / shape.tokens) +
+                                                    " bytes are too short for row classes; use the CPU device"};
     }
   }
   if (!Reachable(bytes)) {
@@ -118,6 +132,12 @@ Result<bool> CheckForDevice(const Codec& codec, const PagedCache& cache, const P
     return Error{ErrorCode::kInvalidArgument, "device job: the engine's pages are neither device nor pinned memory"};
   }
   return true;
+}
+
+Result<bool> CheckDense(const Codec& codec) {
+  if (!codec.drops()) return true;
+  return Error{ErrorCode::kInvalidArgument,
+               "a view that drops tokens has no dense form: fetch it into head extents, or fetch the full view"};
 }
 
 /// No frame has a length that alone shows it to be none: decoders rely on it.
@@ -144,6 +164,8 @@ const char* FaultName(uint32_t fault) {
       return "checksum of the frame is wrong";
     case DeviceFault::kParameter:
       return "frame: a parameter that no encoder writes";
+    case DeviceFault::kRows:
+      return "frame of row classes: map, weights or lengths cannot be right, or tokens are missing from it";
     default:
       return "splitexp frame: entries, model or tails cannot be right";
   }
@@ -178,7 +200,7 @@ class CudaDevice final : public Device {
     const std::lock_guard<std::mutex> lock(mutex_);
     Result<bool> good = CheckJob(job);
     if (good.ok()) good = CheckForDevice(*job.codec, *job.cache, job.part, job.part.first_layer, job.area.data());
-    if (good.ok()) good = CheckInputs(*job.codec, job.cache->layout, job.inputs);
+    if (good.ok()) good = CheckInputs(job);
     JobSlot* slot = good.ok() ? TakeSlot(good) : nullptr;
     if (good.ok()) good = Enqueue(job, *slot, stream, EnqueuePack);
     Queue({slot, std::move(done), std::move(job), {}, good.ok() ? JobStatus{} : JobStatus{false, good.error()}});
@@ -188,6 +210,7 @@ class CudaDevice final : public Device {
     cudaSetDevice(ordinal_);
     const std::lock_guard<std::mutex> lock(mutex_);
     Result<bool> good = CheckJob(job);
+    if (good.ok()) good = CheckDense(*job.codec);
     if (good.ok()) good = CheckForDevice(*job.codec, *job.cache, job.part, job.first_layer, job.frames.data());
     if (good.ok()) good = CheckLengths(job);
     JobSlot* slot = good.ok() ? TakeSlot(good) : nullptr;

@@ -8,6 +8,7 @@
 #include "kernels/chain.h"
 #include "kernels/frame_directory.h"
 #include "kernels/kv_layout.h"
+#include "kernels/rows_coder.h"
 #include "kernels/stages/p_splitexp.h"
 #include "kernels/stages/q_int.h"
 
@@ -16,7 +17,7 @@ namespace kvasir::cuda {
 using CudaStream = void*;  ///< cudaStream_t
 
 /// Why a job failed on the device; the first frame that failed wins.
-enum class DeviceFault : uint32_t { kNone = 0, kChecksum = 1, kParameter = 2, kEntries = 3 };
+enum class DeviceFault : uint32_t { kNone = 0, kChecksum = 1, kParameter = 2, kEntries = 3, kRows = 4 };
 
 inline constexpr uint32_t kWindowFrames = 32;  ///< frames that are coded at once, by one launch a step
 
@@ -110,6 +111,17 @@ bool LaunchRotatedDecode(const ChainPlan& plan, const FrameShape& shape, const F
                          CudaStream stream);
 /// The frame is within the limits of a scratch.
 bool ChainFits(const ChainPlan& plan, const FrameShape& shape);
+
+/// Frames whose rows have classes. `inputs` of frame i at inputs[i * batch.slot_step]: classes, weights and
+/// first_token are read, in memory that kernels reach. `compact`: the rows that are there, one behind the other.
+void LaunchRowsEncode(const RowsPlan& plan, const FrameShape& shape, const FrameInputs* inputs, const FrameBatch& batch,
+                      JobState* state, CudaStream stream);
+void LaunchRowsDecode(const RowsPlan& plan, const FrameShape& shape, bool compact, const FrameBatch& batch,
+                      JobState* state, CudaStream stream);
+/// The rooms of a window's frames are within a scratch: rows are not too short.
+bool RowsFit(const FrameShape& shape);
+/// The rows of `inputs` that a merge has changed, into a dense frame.
+void LaunchMerge(const FrameShape& shape, const FrameInputs& inputs, uint8_t* dense, CudaStream stream);
 
 /// Those of the coder's kind. REQUIRES: it is not kNone.
 void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const FrameInputs* inputs, const FrameBatch& batch,

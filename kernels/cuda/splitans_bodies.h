@@ -28,6 +28,33 @@ KVASIR_HD constexpr uint64_t SplitAnsFrameRoom(uint64_t elements) {
   return kSplitAnsWorkRoom + (2 * elements + 255) / 256 * 256;
 }
 
+/// Where the bodies of a window's frame i keep what they tell each other, in rooms of the window.
+struct SplitAnsRooms {
+  SplitAnsWork* work = nullptr;
+  uint8_t* origins = nullptr;   ///< [heads][dim]
+  uint8_t* sample = nullptr;    ///< [elements] at most
+  uint32_t* lengths = nullptr;  ///< [chunks], of the tails; 0 = stored
+  uint32_t* offsets = nullptr;  ///< [chunks], of the tails
+  uint8_t* tails = nullptr;     ///< [chunks][kSplitAnsChunkRoom]
+  KVASIR_HD static SplitAnsRooms At(const SplitAnsFrame& f, uint32_t i, uint8_t* frames, uint32_t* numbers,
+                                    uint8_t* tails) {
+    uint8_t* work = frames + i * SplitAnsFrameRoom(f.elements);
+    uint8_t* origins = work + kSplitAnsWorkRoom;
+    uint32_t* lengths = numbers + uint64_t{i} * 2 * f.chunks;
+    return {reinterpret_cast<SplitAnsWork*>(work),
+            origins,
+            origins + f.elements,
+            lengths,
+            lengths + f.chunks,
+            tails + uint64_t{i} * f.chunks * kSplitAnsChunkRoom};
+  }
+  /// The tail of a chunk is written before this.
+  KVASIR_HD uint8_t* TailEnd(uint32_t chunk) const { return tails + (uint64_t{chunk} + 1) * kSplitAnsChunkRoom; }
+  KVASIR_HD const uint8_t* OriginsInUse() const {
+    return work->mode == SplitAnsMode::kCodedFromOrigins ? origins : nullptr;
+  }
+};
+
 /// Counts of a sample; shared memory of a block.
 struct SplitAnsCounts {
   uint32_t plain[256];

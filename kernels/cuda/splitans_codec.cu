@@ -12,31 +12,13 @@ constexpr uint32_t kFrameThreads = 512;  // of a block that has a whole frame
 constexpr uint32_t kWarps = 4;           // of a block that codes chunks
 constexpr uint32_t kThreads = kWarps * 32;
 
-/// Where the bodies of frame i keep what they tell each other, in the room of the batch; job_slots.cc says that it
-/// fits.
-struct Rooms {
-  SplitAnsWork* work;
-  uint8_t* origins;
-  uint8_t* sample;
-  uint32_t* lengths;
-  uint32_t* offsets;
-};
-__device__ Rooms RoomsOf(const FrameBatch& batch, const SplitAnsFrame& f, uint32_t i) {
-  uint8_t* work = reinterpret_cast<uint8_t*>(batch.rows) + i * SplitAnsFrameRoom(f.elements);
-  uint8_t* origins = work + kSplitAnsWorkRoom;
-  uint32_t* lengths = batch.offsets + uint64_t{i} * 2 * f.chunks;
-  return {reinterpret_cast<SplitAnsWork*>(work), origins, origins + f.elements, lengths, lengths + f.chunks};
-}
-__device__ SplitAnsTable TableOf(const Rooms& rooms, const Divider& head_values, const Divider& dim) {
-  return {rooms.work->mode == SplitAnsMode::kCodedFromOrigins ? rooms.origins : nullptr, head_values, dim};
-}
-__device__ uint8_t* ChunkRoomEnd(const FrameBatch& batch, const SplitAnsFrame& f, uint32_t i, uint32_t chunk) {
-  return batch.codes + (uint64_t{i} * f.chunks + chunk + 1) * kSplitAnsChunkRoom;
+__device__ SplitAnsRooms RoomsOf(const FrameBatch& batch, const SplitAnsFrame& f) {
+  return SplitAnsRooms::At(f, blockIdx.y, reinterpret_cast<uint8_t*>(batch.rows), batch.offsets, batch.codes);
 }
 
 __global__ void ChooseKernel(const __grid_constant__ FrameBatch batch, SplitAnsFrame f) {
   __shared__ SplitAnsCounts counts;
-  const Rooms rooms = RoomsOf(batch, f, blockIdx.y);
+  const SplitAnsRooms rooms = RoomsOf(batch, f);
   DeviceBlock<kFrameThreads> team;
   ChooseSplitAns(team, f, batch.dense_at(blockIdx.y), rooms.origins, rooms.sample, counts, *rooms.work);
 }
@@ -44,7 +26,7 @@ __global__ void ChooseKernel(const __grid_constant__ FrameBatch batch, SplitAnsF
 __global__ void EncodeKernel(const __grid_constant__ FrameBatch batch, SplitAnsFrame f, Divider head_values,
                              Divider dim) {
   __shared__ SplitAnsPush pushes[256];
-  const Rooms rooms = RoomsOf(batch, f, blockIdx.y);
+  const SplitAnsRooms rooms = RoomsOf(batch, f);
   for (uint32_t s = threadIdx.x; s < 256; s += kThreads) pushes[s] = PushOf(rooms.work->model, s);
   __syncthreads();
   const uint32_t chunk = blockIdx.x * kWarps + threadIdx.x / 32;
@@ -53,13 +35,13 @@ __global__ void EncodeKernel(const __grid_constant__ FrameBatch batch, SplitAnsF
   const uint8_t* in = batch.dense_at(blockIdx.y) + 2 * uint64_t{first};
   DeviceWarp warp;
   WriteSplitAnsFixed(warp, f, in, count, batch.frame_at(blockIdx.y) + f.fixed_at(chunk));
-  const uint32_t length = EncodeSplitAnsTail(warp, f, pushes, TableOf(rooms, head_values, dim), first, in, count,
-                                             ChunkRoomEnd(batch, f, blockIdx.y, chunk));
+  const uint32_t length = EncodeSplitAnsTail(warp, f, pushes, {rooms.OriginsInUse(), head_values, dim}, first, in,
+                                             count, rooms.TailEnd(chunk));
   if (threadIdx.x % 32 == 0) rooms.lengths[chunk] = length;
 }
 
 __global__ void EndKernel(const __grid_constant__ FrameBatch batch, SplitAnsFrame f, JobState* state) {
-  const Rooms rooms = RoomsOf(batch, f, blockIdx.y);
+  const SplitAnsRooms rooms = RoomsOf(batch, f);
   DeviceBlock<kFrameThreads> team;
   const uint32_t bytes =
       EndSplitAns(team, f, *rooms.work, rooms.origins, rooms.lengths, rooms.offsets, batch.frame_at(blockIdx.y));
@@ -67,13 +49,13 @@ __global__ void EndKernel(const __grid_constant__ FrameBatch batch, SplitAnsFram
 }
 
 __global__ void TailKernel(const __grid_constant__ FrameBatch batch, SplitAnsFrame f) {
-  const Rooms rooms = RoomsOf(batch, f, blockIdx.y);
+  const SplitAnsRooms rooms = RoomsOf(batch, f);
   const uint32_t chunk = blockIdx.x * kWarps + threadIdx.x / 32;
   if (chunk >= f.chunks) return;
   DeviceWarp warp;
   PlaceSplitAnsTail(warp, f, batch.dense_at(blockIdx.y) + 2 * uint64_t{chunk} * kSplitAnsChunk, f.count(chunk),
-                    rooms.work->mode == SplitAnsMode::kStored ? 0 : rooms.lengths[chunk],
-                    ChunkRoomEnd(batch, f, blockIdx.y, chunk), batch.frame_at(blockIdx.y) + rooms.offsets[chunk]);
+                    rooms.work->mode == SplitAnsMode::kStored ? 0 : rooms.lengths[chunk], rooms.TailEnd(chunk),
+                    batch.frame_at(blockIdx.y) + rooms.offsets[chunk]);
 }
 
 __device__ void Fault(const FrameBatch& batch, JobState* state) {
@@ -81,7 +63,7 @@ __device__ void Fault(const FrameBatch& batch, JobState* state) {
 }
 
 __global__ void OpenKernel(const __grid_constant__ FrameBatch batch, SplitAnsFrame f, JobState* state) {
-  const Rooms rooms = RoomsOf(batch, f, blockIdx.y);
+  const SplitAnsRooms rooms = RoomsOf(batch, f);
   DeviceBlock<kFrameThreads> team;
   const bool right = OpenSplitAns(team, f, batch.frame_at(blockIdx.y), batch.length[blockIdx.y], *rooms.work,
                                   rooms.origins, rooms.lengths, rooms.offsets);
@@ -94,7 +76,7 @@ __global__ void DecodeKernel(const __grid_constant__ FrameBatch batch, SplitAnsF
   __shared__ SplitAnsPop pops[kRansTotal];
   // The same answer for the whole block: another block may set a fault while this one begins.
   if (__syncthreads_or(state->fault != 0 ? 1 : 0) != 0) return;
-  const Rooms rooms = RoomsOf(batch, f, blockIdx.y);
+  const SplitAnsRooms rooms = RoomsOf(batch, f);
   for (uint32_t slot = threadIdx.x; slot < kRansTotal; slot += kThreads) pops[slot] = PopOf(rooms.work->model, slot);
   __syncthreads();
   const uint32_t chunk = blockIdx.x * kWarps + threadIdx.x / 32;
@@ -106,7 +88,7 @@ __global__ void DecodeKernel(const __grid_constant__ FrameBatch batch, SplitAnsF
   DeviceWarp warp;
   if (length == 0) {
     LoadSplitAns(warp, f, fixed, tail, count, out);
-  } else if (!DecodeSplitAnsTail<kHalf>(warp, pops, TableOf(rooms, head_values, dim),
+  } else if (!DecodeSplitAnsTail<kHalf>(warp, pops, {rooms.OriginsInUse(), head_values, dim},
                                         {first, count, fixed, tail, length}, out)) {
     Fault(batch, state);
   }

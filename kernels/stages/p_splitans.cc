@@ -149,7 +149,7 @@ SplitAnsMode ChooseCoding(const SplitAnsFrame& f, const uint8_t* dense, const Ro
 class SplitAnsCoder final : public FrameCoder {
  public:
   bool lossless() const override { return true; }
-  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kSplitAns, nullptr, nullptr}; }
+  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kSplitAns}; }
   Result<bool> Check(const FrameShape& shape) const override {
     if (shape.element == ElementType::kBfloat16 || shape.element == ElementType::kFloat16) return true;
     return Error{ErrorCode::kInvalidArgument, "splitexp(ans) takes bf16 and fp16 elements; for others use raw"};
