@@ -65,6 +65,8 @@ cudaError_t cudaFree(void* memory) {
   std::free(memory);
   return known;
 }
+cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) { return Allocate(memory, bytes); }
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t) { return cudaFree(memory); }
 cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
 cudaError_t cudaHostRegister(void* memory, size_t bytes, unsigned) {
   const std::lock_guard<std::mutex> lock(mutex);
@@ -91,6 +93,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = nullptr;
