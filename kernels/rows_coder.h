@@ -54,10 +54,28 @@ class RowsCoder final : public FrameCoder {
   Result<bool> DecodeRows(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* rows,
                           std::vector<std::byte>& scratch) const override;
 
+  // For devices that code the rows of each class by themselves.
+
+  /// The coder of the rows of a stored class.
+  const FrameCoder* CoderOf(RowClass of) const;
+  /// What becomes of each row [heads][tokens].
+  std::vector<RowClass> ClassesOf(const FrameShape& shape, const FrameInputs& inputs) const;
+  /// Writes flags, map and weights; returns their bytes. Lengths [heads][3], unless no row is mixed, and the frames of
+  /// the classes follow.
+  static uint64_t WriteHead(const FrameShape& shape, std::span<const RowClass> classes, const FrameInputs& inputs,
+                            uint8_t* out);
+  static bool Mixed(std::span<const RowClass> classes);
+  /// A frame's parts, checked but for the frames of the classes.
+  struct Parts {
+    std::vector<RowClass> classes;  ///< [heads][tokens]
+    std::vector<uint32_t> lengths;  ///< [heads][3]: exact, kept, demoted; empty: all rows are one kept frame
+    std::span<const uint8_t> frames;
+  };
+  Result<Parts> Read(const FrameShape& shape, std::span<const uint8_t> frame) const;
+
  private:
   struct Opened;  // a frame's parts, checked
   Result<Opened> Open(const FrameShape& shape, std::span<const uint8_t> frame) const;
-  const FrameCoder* CoderOf(RowClass of) const;
   Result<bool> DecodeClasses(const FrameShape& shape, const Opened& opened, const StoredRows& stored, bool compact,
                              uint8_t* out, std::vector<std::byte>& scratch) const;
 

@@ -7,7 +7,8 @@
 //   back ->
 //            JobDone
 //
-// Selections, and rows of views that drop tokens, go to the thread of HostJobs: what they make lies on the host.
+// Selections, rows of views that drop tokens, and rows of classes that go through chains of stages are for the thread
+// of HostJobs: the host must know something on the way.
 //
 // Submit neither allocates on the device nor waits. Frame areas and fetched frames must be pinned (Device::Pin) or
 // device memory.
@@ -22,6 +23,7 @@
 #include "kernels/cuda/device_check.h"
 #include "kernels/cuda/host_jobs.h"
 #include "kernels/cuda/job_enqueue.h"
+#include "kernels/cuda/rows_job.h"
 #include "kernels/cuda/select_job.h"
 #include "kernels/device.h"
 #include "kernels/job_check.h"
@@ -115,9 +117,13 @@ class CudaDevice final : public Device {
 
   void Submit(PackJob job, Stream stream, JobDone done) override {
     cudaSetDevice(ordinal_);
-    const std::lock_guard<std::mutex> lock(mutex_);
     Result<bool> good = CheckJob(job);
     if (good.ok()) good = CheckForDevice(job);
+    if (good.ok() && NeedsRowsJob(*job.codec, job.cache->layout)) {
+      return SubmitToHost(good, stream, std::move(done),
+                          [job = std::move(job)](cudaStream_t side) { return PackRowsOnDevice(job, side); });
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
     JobSlot* slot = good.ok() ? TakeSlot(good) : nullptr;
     if (good.ok()) good = Enqueue(job, *slot, stream, EnqueuePack);
     Queue({slot, std::move(done), std::move(job), {}, good.ok() ? JobStatus{} : JobStatus{false, good.error()}});
@@ -125,9 +131,13 @@ class CudaDevice final : public Device {
 
   void Submit(UnpackJob job, Stream stream, JobDone done) override {
     cudaSetDevice(ordinal_);
-    const std::lock_guard<std::mutex> lock(mutex_);
     Result<bool> good = CheckJob(job);
     if (good.ok()) good = CheckForDevice(job);
+    if (good.ok() && NeedsRowsJob(*job.codec, job.cache->layout)) {
+      return SubmitToHost(good, stream, std::move(done),
+                          [job = std::move(job)](cudaStream_t side) { return UnpackRowsOnDevice(job, side); });
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
     JobSlot* slot = good.ok() ? TakeSlot(good) : nullptr;
     if (good.ok()) good = Enqueue(job, *slot, stream, EnqueueUnpack);
     Queue({slot, std::move(done), {}, std::move(job), good.ok() ? JobStatus{} : JobStatus{false, good.error()}});

@@ -3,6 +3,7 @@
 #include "kernels/cuda/device_check.h"
 
 #include "kernels/cuda/job_inputs.h"
+#include "kernels/cuda/rows_job.h"
 #include "kernels/job_check.h"
 
 namespace kvasir::cuda {
@@ -26,7 +27,8 @@ Result<bool> CheckInputs(const PackJob& job) {
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
     const KvTensor tensor = static_cast<KvTensor>(i % layout.tensors());
-    if (codec.coder(tensor).device_coder().kind != DeviceCoder::Kind::kChain) continue;
+    const DeviceCoder::Kind kind = codec.coder(tensor).device_coder().kind;
+    if (kind != DeviceCoder::Kind::kChain && kind != DeviceCoder::Kind::kRowsOfStages) continue;
     for (const float* input : {inputs[i].query_peak, inputs[i].query_norm, inputs[i].attention_peak}) {
       if (input == nullptr || Reachable(input)) continue;
       return Error{ErrorCode::kInvalidArgument, "device job: inputs of frame " + std::to_string(i) +
@@ -34,6 +36,25 @@ Result<bool> CheckInputs(const PackJob& job) {
     }
   }
   return true;
+}
+
+/// The rows of one class are at most the frame.
+bool RowsOfStagesFit(const RowsCoder& coder, const FrameShape& shape) {
+  for (const RowClass of : {RowClass::kKept, RowClass::kDemoted}) {
+    const FrameCoder* way = coder.CoderOf(of);
+    if (way == nullptr || way->device_coder().kind != DeviceCoder::Kind::kChain) continue;
+    if (!ChainFits(*way->device_coder().chain, shape)) return false;
+  }
+  return true;
+}
+
+/// Kernels are not all that reads these bytes.
+Result<bool> CheckOnHost(const void* bytes) {
+  cudaPointerAttributes attributes{};
+  const cudaError_t code = cudaPointerGetAttributes(&attributes, bytes);
+  if (Result<bool> called = Called(code, "cudaPointerGetAttributes"); !called.ok()) return called;
+  if (attributes.type != cudaMemoryTypeDevice) return true;
+  return Error{ErrorCode::kInvalidArgument, "device job: such a codec takes frames in host memory only"};
 }
 
 /// Refuses what kernels could not reach or what passes a limit of the slots.
@@ -48,14 +69,17 @@ Result<bool> CheckCoders(const Codec& codec, const PagedCache& cache, const Part
     const FrameShape shape = ShapeOfFrame(cache.layout, part, tensor);
     const DeviceCoder coder = codec.coder(tensor).device_coder();
     if (coder.kind == DeviceCoder::Kind::kNone) {
-      return Error{ErrorCode::kUnimplemented,
-                   "codec " + codec.spec() + " has no CUDA body: " + coder.missing + "; use the CPU device"};
+      return Error{ErrorCode::kUnimplemented, "codec " + codec.spec() + " has no CUDA body; use the CPU device"};
     }
     if (shape.bytes() > kCudaFrameBytesMax || codec.MaxFrameBytes(tensor, shape) > kCudaFrameBytesMax) {
       return Error{ErrorCode::kInvalidArgument,
                    "device job: a frame passes " + std::to_string(kCudaFrameBytesMax) + " bytes; use smaller parts"};
     }
     if (coder.kind == DeviceCoder::Kind::kChain && !ChainFits(*coder.chain, shape)) {
+      return Error{ErrorCode::kInvalidArgument,
+                   "device job: a frame passes " + std::to_string(kChainElementsMax) + " elements; use smaller parts"};
+    }
+    if (coder.kind == DeviceCoder::Kind::kRowsOfStages && !RowsOfStagesFit(*coder.classes, shape)) {
       return Error{ErrorCode::kInvalidArgument,
                    "device job: a frame passes " + std::to_string(kChainElementsMax) + " elements; use smaller parts"};
     }
@@ -103,21 +127,17 @@ Result<bool> CheckLengths(const UnpackJob& job) {
 
 Result<bool> CheckForDevice(const PackJob& job) {
   Result<bool> good = CheckCoders(*job.codec, *job.cache, job.part, job.part.first_layer, job.area.data());
+  if (good.ok() && NeedsRowsJob(*job.codec, job.cache->layout)) good = CheckOnHost(job.area.data());
   return good.ok() ? CheckInputs(job) : good;
 }
 
 Result<bool> CheckForDevice(const UnpackJob& job) {
   Result<bool> good = CheckDense(*job.codec);
   if (good.ok()) good = CheckCoders(*job.codec, *job.cache, job.part, job.first_layer, job.frames.data());
+  if (good.ok() && NeedsRowsJob(*job.codec, job.cache->layout)) good = CheckOnHost(job.frames.data());
   return good.ok() ? CheckLengths(job) : good;
 }
 
-Result<bool> CheckForDevice(const UnpackRowsJob& job) {
-  cudaPointerAttributes attributes{};
-  const cudaError_t code = cudaPointerGetAttributes(&attributes, job.frames.data());
-  if (Result<bool> called = Called(code, "cudaPointerGetAttributes"); !called.ok()) return called;
-  if (attributes.type != cudaMemoryTypeDevice) return true;
-  return Error{ErrorCode::kInvalidArgument, "device job: rows are unpacked from frames in host memory only"};
-}
+Result<bool> CheckForDevice(const UnpackRowsJob& job) { return CheckOnHost(job.frames.data()); }
 
 }  // namespace kvasir::cuda

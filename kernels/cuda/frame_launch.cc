@@ -22,6 +22,7 @@ void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const Frame
       return LaunchSplitAnsEncode(shape, batch, state, stream);
     case DeviceCoder::Kind::kRaw:
       return LaunchRawLengths(batch, static_cast<uint32_t>(shape.bytes()), state, stream);
+    case DeviceCoder::Kind::kRowsOfStages:  // rows_job.cc
     case DeviceCoder::Kind::kNone:
       KERNELS_CHECK(false);
   }
@@ -42,6 +43,7 @@ void LaunchDecode(const DeviceCoder& coder, const FrameShape& shape, const Frame
       return LaunchSplitAnsDecode(shape, batch, state, stream);
     case DeviceCoder::Kind::kRaw:
       return;
+    case DeviceCoder::Kind::kRowsOfStages:  // rows_job.cc
     case DeviceCoder::Kind::kNone:
       KERNELS_CHECK(false);
   }

@@ -123,7 +123,7 @@ bool RowsFit(const FrameShape& shape);
 /// The rows of `inputs` that a merge has changed, into a dense frame.
 void LaunchMerge(const FrameShape& shape, const FrameInputs& inputs, uint8_t* dense, CudaStream stream);
 
-/// Those of the coder's kind. REQUIRES: it is not kNone.
+/// Those of the coder's kind. REQUIRES: it is neither kNone nor kRowsOfStages.
 void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const FrameInputs* inputs, const FrameBatch& batch,
                   JobState* state, CudaStream stream);
 void LaunchDecode(const DeviceCoder& coder, const FrameShape& shape, const FrameBatch& batch, JobState* state,

@@ -5,34 +5,13 @@
 #include <algorithm>
 
 #include "kernels/cuda/select_launch.h"
+#include "kernels/cuda/stream_memory.h"
 #include "kernels/number_formats.h"
 #include "kernels/select_rows.h"
 #include "kernels/stages/select_list.h"
 
 namespace kvasir::cuda {
 namespace {
-
-/// Memory of the device for the life of a job, taken and given back in the order of a stream.
-class StreamMemory {
- public:
-  StreamMemory(uint64_t bytes, cudaStream_t stream) : stream_(stream) {
-    code_ = cudaMallocAsync(&memory_, bytes, stream);
-  }
-  ~StreamMemory() {
-    if (memory_ != nullptr) cudaFreeAsync(memory_, stream_);
-  }
-  StreamMemory(const StreamMemory&) = delete;
-  Result<bool> made() const { return Called(code_, "cudaMallocAsync"); }
-  template <class T>
-  T* As() const {
-    return static_cast<T*>(memory_);
-  }
-
- private:
-  const cudaStream_t stream_;
-  void* memory_ = nullptr;
-  cudaError_t code_;
-};
 
 template <class S>
 bool Is(const StageCall& stage, typename S::Args& args) {

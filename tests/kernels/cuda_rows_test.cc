@@ -209,12 +209,10 @@ TEST(CudaRows, RowsOfAMergeGoToTheirPlaces) {
   }
 }
 
-TEST(CudaRows, WhatGoesAnotherWayHasNoPlanAndIsNamed) {
+TEST(CudaRows, WhatGoesThroughOtherStagesIsForTheJobThatKnowsTheRows) {
   for (const char* spec :
        {"R:sink(4)|had|int(4,tok)", "B:uni(0.5)|E:knorm|splitexp", "B:uni(0.5)|E:knorm(demote)|int(8,tok)|d:fp8"}) {
-    const DeviceCoder coder = MustParse(spec)->coder(KvTensor::kKey).device_coder();
-    EXPECT_EQ(coder.kind, DeviceCoder::Kind::kNone) << spec;
-    EXPECT_NE(std::string(coder.missing).find("raw and int"), std::string::npos);
+    EXPECT_EQ(MustParse(spec)->coder(KvTensor::kKey).device_coder().kind, DeviceCoder::Kind::kRowsOfStages) << spec;
   }
 }
 
