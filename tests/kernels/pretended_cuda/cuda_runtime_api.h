@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A CUDA runtime pretended on the CPU, for the tests of what kernels/cuda does on the host: as much of the interface as
-// kernels/cuda/*.cc use. What is enqueued runs at once, which is one of the orders a GPU may choose; fresh memory is
-// filled with bytes that mean nothing, and memory that was not pinned is unregistered.
+// kernels/cuda/*.cc use. What is enqueued runs at once, which is one of the orders a GPU may choose; fresh memory
+// begins with bytes that mean nothing, and memory that was not pinned is unregistered.
 #pragma once
 
 #include <cstddef>
