@@ -45,16 +45,18 @@ HostJobs::~HostJobs() {
 }
 
 Result<bool> HostJobs::Submit(cudaStream_t stream, Work work, JobDone done) {
+  cudaEvent_t before = nullptr;
+  const cudaError_t made = cudaEventCreateWithFlags(&before, cudaEventDisableTiming);
+  if (Result<bool> called = Called(made, "cudaEventCreate"); !called.ok()) return called;
+  // Not under the mutex: a stream that is full has room again only when the thread goes on.
+  cudaEventRecord(before, stream);
   auto ended = std::make_shared<Ended>();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (jobs_.size() >= kHostJobsMax) {
+      cudaEventDestroy(before);
       return Error{ErrorCode::kResourceExhausted, std::to_string(kHostJobsMax) + " jobs about rows are waiting"};
     }
-    cudaEvent_t before = nullptr;
-    const cudaError_t made = cudaEventCreateWithFlags(&before, cudaEventDisableTiming);
-    if (Result<bool> called = Called(made, "cudaEventCreate"); !called.ok()) return called;
-    cudaEventRecord(before, stream);
     jobs_.push_back({before, std::move(work), std::move(done), ended});
     changed_.notify_one();
   }
