@@ -13,14 +13,18 @@ namespace kvasir {
 
 struct ChainPlan;  // kernels/chain.h
 struct IntSpec;    // kernels/stages/q_int.h
+struct RowsPlan;   // kernels/rows_coder.h
+class RowsCoder;
 
 /// What a coder does, for a device that has its own launchers of the same bodies. The pointers live as long as the
 /// coder.
 struct DeviceCoder {
-  enum class Kind : uint8_t { kNone, kRaw, kInt, kSplitExp, kChain };
-  Kind kind = Kind::kNone;           ///< kNone: only the CPU has it
-  const IntSpec* integer = nullptr;  ///< of kInt
-  const ChainPlan* chain = nullptr;  ///< of kChain
+  enum class Kind : uint8_t { kNone, kRaw, kInt, kSplitExp, kSplitAns, kChain, kRows, kRowsOfStages };
+  Kind kind = Kind::kNone;             ///< kNone: only the CPU has it
+  const IntSpec* integer = nullptr;    ///< of kInt
+  const ChainPlan* chain = nullptr;    ///< of kChain
+  const RowsPlan* rows = nullptr;      ///< of kRows
+  const RowsCoder* classes = nullptr;  ///< of kRowsOfStages: rows go through coders that have bodies themselves
 };
 
 /// Turns the dense elements of one frame into bytes and back. Immutable; any number of threads at once.

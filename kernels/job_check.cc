@@ -139,12 +139,13 @@ Result<bool> CheckJob(const UnpackRowsJob& job) {
   return CheckFrames(job, job.layout);
 }
 
-Result<bool> CheckJob(const SelectJob& job) {
+Result<bool> CheckJob(const SelectJob& job, MemoryKind reached) {
   if (job.codec == nullptr || job.cache == nullptr || job.inputs == nullptr || job.result == nullptr)
     return Invalid("codec, cache, inputs or result is null");
   if (job.codec->selection() == nullptr) return Invalid("the spec chooses no tokens");
   const KvLayout& layout = job.cache->layout;
-  if (job.cache->memory != MemoryKind::kHost) return Invalid("a selection reads pages in host memory only");
+  if (job.cache->memory != MemoryKind::kHost && job.cache->memory != reached)
+    return Invalid("a selection on this device reads pages in host memory only");
   if (layout.layers == 0 || layout.kv_heads == 0) return Invalid("the layout is empty");
   if (Result<bool> r = CheckPages(*job.cache, job.pages, {0, layout.layers, 0, layout.kv_heads, 0, job.tokens});
       !r.ok())

@@ -12,7 +12,8 @@ Result<bool> CheckJob(const PackJob& job);
 /// The same; kDataLoss where the directory is at fault.
 Result<bool> CheckJob(const UnpackJob& job);
 Result<bool> CheckJob(const UnpackRowsJob& job);
-Result<bool> CheckJob(const SelectJob& job);
+/// `reached`: the memory of pages that the device reads, beside that of the host.
+Result<bool> CheckJob(const SelectJob& job, MemoryKind reached = MemoryKind::kHost);
 
 /// "layer 3 K" for messages.
 std::string FrameName(uint32_t layer, KvTensor tensor);

@@ -7,16 +7,17 @@
 #include "kernels/job_check.h"
 #include "kernels/number_formats.h"
 #include "kernels/page_copy.h"
+#include "kernels/select_rows.h"
 
 namespace kvasir {
 namespace {
 
 JobStatus Failed(Error error) { return {false, std::move(error)}; }
 
-/// The rows of a chain in pages, head by head. What a merge stores is kept apart: the pages are the engine's.
-class PageRows final : public ChainRows {
+/// The rows of a chain in pages, head by head.
+class PageRows final : public SelectRows {
  public:
-  PageRows(const SelectJob& job, std::vector<std::byte>& dense) : job_(job), dense_(dense) {}
+  PageRows(const SelectJob& job, std::vector<std::byte>& dense) : SelectRows(job), dense_(dense) {}
 
   void Load(uint32_t layer, uint32_t head, KvTensor tensor, std::span<float> out) override {
     const PagedCache& cache = *job_.cache;
@@ -28,25 +29,7 @@ class PageRows final : public ChainRows {
     }
   }
 
-  void Store(uint32_t layer, uint32_t head, KvTensor tensor, std::span<const float> rows) override {
-    const KvLayout& layout = job_.cache->layout;
-    std::vector<MergedRows>& merged = job_.result->merged;
-    merged.resize(uint64_t{layout.layers} * layout.kv_heads * layout.tensors());
-    MergedRows& to =
-        merged[(uint64_t{layer} * layout.kv_heads + head) * layout.tensors() + static_cast<uint32_t>(tensor)];
-    std::vector<float> before(rows.size());
-    Load(layer, head, tensor, before);
-    const uint32_t dim = layout.dim(tensor);
-    for (uint32_t token = 0; dim > 0 && token < job_.tokens; ++token) {
-      const float* row = rows.data() + uint64_t{token} * dim;
-      if (std::memcmp(row, before.data() + uint64_t{token} * dim, dim * sizeof(float)) == 0) continue;
-      to.tokens.push_back(token);
-      to.rows.insert(to.rows.end(), row, row + dim);
-    }
-  }
-
  private:
-  const SelectJob& job_;
   std::vector<std::byte>& dense_;
 };
 
@@ -147,15 +130,37 @@ Result<bool> PlaceLayer(const PlaceRowsJob& job, uint32_t layer) {
 
 }  // namespace
 
-JobStatus RunOnCpu(const SelectJob& job, CpuScratch& scratch) {
-  if (Result<bool> checked = CheckJob(job); !checked.ok()) return Failed(checked.error());
+void SelectRows::Store(uint32_t layer, uint32_t head, KvTensor tensor, std::span<const float> rows) {
+  const KvLayout& layout = job_.cache->layout;
+  std::vector<MergedRows>& merged = job_.result->merged;
+  merged.resize(uint64_t{layout.layers} * layout.kv_heads * layout.tensors());
+  MergedRows& to =
+      merged[(uint64_t{layer} * layout.kv_heads + head) * layout.tensors() + static_cast<uint32_t>(tensor)];
+  std::vector<float> before(rows.size());
+  Load(layer, head, tensor, before);
+  const uint32_t dim = layout.dim(tensor);
+  for (uint32_t token = 0; dim > 0 && token < job_.tokens; ++token) {
+    const float* row = rows.data() + uint64_t{token} * dim;
+    if (std::memcmp(row, before.data() + uint64_t{token} * dim, dim * sizeof(float)) == 0) continue;
+    to.tokens.push_back(token);
+    to.rows.insert(to.rows.end(), row, row + dim);
+  }
+}
+
+JobStatus RunSelect(const SelectJob& job, ChainRows& rows, SelectBodies* bodies) {
   job.result->tokens = job.tokens;
   job.result->merged.clear();
-  PageRows rows(job, scratch.dense);
-  Result<Selection> selected = Select(*job.codec->selection(), job.cache->layout, job.tokens, *job.inputs, rows);
+  Result<Selection> selected =
+      Select(*job.codec->selection(), job.cache->layout, job.tokens, *job.inputs, rows, bodies);
   if (!selected.ok()) return Failed(selected.error());
   job.result->selection = *std::move(selected);
   return {};
+}
+
+JobStatus RunOnCpu(const SelectJob& job, CpuScratch& scratch) {
+  if (Result<bool> checked = CheckJob(job); !checked.ok()) return Failed(checked.error());
+  PageRows rows(job, scratch.dense);
+  return RunSelect(job, rows, nullptr);
 }
 
 JobStatus RunOnCpu(const UnpackRowsJob& job, CpuScratch& scratch) {

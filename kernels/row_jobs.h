@@ -36,7 +36,7 @@ struct ChainSelection {
 /// Runs the selecting stages over tokens [0, tokens) of a sequence. Everything named here stays valid until JobDone.
 struct SelectJob {
   std::shared_ptr<const Codec> codec;  ///< its selection() is not null
-  const PagedCache* cache = nullptr;   ///< all layers and heads of the model, in host memory
+  const PagedCache* cache = nullptr;   ///< all layers and heads of the model; memory of the device or the host
   PageTable pages;
   uint32_t tokens = 0;  ///< a multiple of page_tokens
   const SelectInputs* inputs = nullptr;

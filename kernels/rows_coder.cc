@@ -21,6 +21,14 @@ FrameShape RowsOf(const FrameShape& shape, uint32_t rows) { return {1, rows, sha
 
 RowClass ClassAt(const uint8_t* map, uint64_t row) { return static_cast<RowClass>(map[row / 4] >> (row % 4 * 2) & 3); }
 
+/// False where rows go another way than a plan can say.
+bool WayOf(const FrameCoder& coder, RowsWay& way) {
+  const DeviceCoder of = coder.device_coder();
+  way.raw = of.kind == DeviceCoder::Kind::kRaw;
+  if (of.kind == DeviceCoder::Kind::kInt) way.integer = *of.integer;
+  return way.raw || of.kind == DeviceCoder::Kind::kInt;
+}
+
 Error Damaged(const std::string& what) { return {ErrorCode::kDataLoss, "frame of row classes: " + what}; }
 
 }  // namespace
@@ -34,7 +42,21 @@ struct RowsCoder::Opened {
   RowClass At(uint64_t row) const { return map == nullptr ? RowClass::kKept : ClassAt(map, row); }
 };
 
-RowsCoder::RowsCoder(RowsCoderOptions options) : options_(std::move(options)), exact_(RawStage::Coder({})) {}
+RowsCoder::RowsCoder(RowsCoderOptions options) : options_(std::move(options)), exact_(RawStage::Coder({})) {
+  plan_.sink_tokens = options_.sink_tokens;
+  plan_.demotes = options_.demoted != nullptr;
+  planned_ = WayOf(*options_.kept, plan_.kept) && (!plan_.demotes || WayOf(*options_.demoted, plan_.demoted));
+}
+
+DeviceCoder RowsCoder::device_coder() const {
+  DeviceCoder coder;
+  const bool has_bodies = options_.kept->device_coder().kind != DeviceCoder::Kind::kNone &&
+                          (!plan_.demotes || options_.demoted->device_coder().kind != DeviceCoder::Kind::kNone);
+  if (has_bodies) coder.kind = planned_ ? DeviceCoder::Kind::kRows : DeviceCoder::Kind::kRowsOfStages;
+  coder.rows = &plan_;
+  coder.classes = this;
+  return coder;
+}
 
 const FrameCoder* RowsCoder::CoderOf(RowClass of) const {
   return of == RowClass::kExact ? exact_.get() : of == RowClass::kKept ? options_.kept.get() : options_.demoted.get();
@@ -76,35 +98,50 @@ std::vector<FrameSection> RowsCoder::Sections(const FrameShape& shape) const {
   return sections;
 }
 
-uint64_t RowsCoder::Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
-                           Destination destination, const FrameInputs& inputs) const {
+std::vector<RowClass> RowsCoder::ClassesOf(const FrameShape& shape, const FrameInputs& inputs) const {
   const uint64_t rows = uint64_t{shape.heads} * shape.tokens;
-  const uint32_t row_bytes = shape.dim * ElementBytes(shape.element);
   std::vector<RowClass> classes(rows, RowClass::kKept);
   if (inputs.row_classes != nullptr) classes.assign(inputs.row_classes, inputs.row_classes + rows);
-  bool mixed = false;
   for (uint64_t row = 0; row < rows; ++row) {
     const uint64_t position = uint64_t{inputs.first_token} + row % shape.tokens;
     if (position < options_.sink_tokens) classes[row] = RowClass::kExact;
     // A class that this spec has no stages for cannot have been meant.
     KERNELS_CHECK(classes[row] != RowClass::kDemoted || options_.demoted != nullptr);
-    mixed = mixed || classes[row] != RowClass::kKept;
   }
+  return classes;
+}
+
+bool RowsCoder::Mixed(std::span<const RowClass> classes) {
+  return std::any_of(classes.begin(), classes.end(), [](RowClass of) { return of != RowClass::kKept; });
+}
+
+uint64_t RowsCoder::WriteHead(const FrameShape& shape, std::span<const RowClass> classes, const FrameInputs& inputs,
+                              uint8_t* out) {
+  const bool mixed = Mixed(classes);
   out[0] = static_cast<uint8_t>((mixed ? kHasMap : 0) | (inputs.row_weights != nullptr ? kHasWeights : 0));
   uint8_t* at = out + 1;
   if (mixed) {
     std::memset(at, 0, MapBytes(shape));
-    for (uint64_t row = 0; row < rows; ++row) {
+    for (uint64_t row = 0; row < classes.size(); ++row) {
       at[row / 4] = static_cast<uint8_t>(at[row / 4] | static_cast<uint32_t>(classes[row]) << (row % 4 * 2));
     }
     at += MapBytes(shape);
   }
-  for (uint64_t row = 0; row < rows && inputs.row_weights != nullptr; ++row) {
+  for (uint64_t row = 0; row < classes.size() && inputs.row_weights != nullptr; ++row) {
     if (classes[row] == RowClass::kDropped) continue;
     for (uint32_t i = 0; i < 2; ++i, at += 4) Store32(at, BitsOfFloat(inputs.row_weights[2 * row + i]));
   }
-  if (!mixed)
+  return static_cast<uint64_t>(at - out);
+}
+
+uint64_t RowsCoder::Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
+                           Destination destination, const FrameInputs& inputs) const {
+  const uint32_t row_bytes = shape.dim * ElementBytes(shape.element);
+  const std::vector<RowClass> classes = ClassesOf(shape, inputs);
+  uint8_t* at = out + WriteHead(shape, classes, inputs, out);
+  if (!Mixed(classes)) {
     return static_cast<uint64_t>(at - out) + options_.kept->Encode(shape, dense, at, scratch, destination, inputs);
+  }
   uint8_t* lengths = at;
   at += LengthsBytes(shape);
   std::vector<uint8_t> chosen(uint64_t{shape.tokens} * row_bytes);
@@ -169,6 +206,16 @@ Result<RowsCoder::Opened> RowsCoder::Open(const FrameShape& shape, std::span<con
   }
   opened.frames = frame.subspan(at);
   return opened;
+}
+
+Result<RowsCoder::Parts> RowsCoder::Read(const FrameShape& shape, std::span<const uint8_t> frame) const {
+  Result<Opened> opened = Open(shape, frame);
+  if (!opened.ok()) return opened.error();
+  Parts parts;
+  for (uint64_t row = 0; row < uint64_t{shape.heads} * shape.tokens; ++row) parts.classes.push_back(opened->At(row));
+  parts.lengths = std::move(opened->lengths);
+  parts.frames = opened->frames;
+  return parts;
 }
 
 Result<StoredRows> RowsCoder::Rows(const FrameShape& shape, std::span<const uint8_t> frame) const {

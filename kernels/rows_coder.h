@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "kernels/frame_coder.h"
+#include "kernels/stages/q_int.h"
 
 namespace kvasir {
 
@@ -20,12 +21,26 @@ struct RowsCoderOptions {
   bool selects = false;                       ///< classes must be brought
 };
 
+/// How rows of one class are coded.
+struct RowsWay {
+  bool raw = true;
+  IntSpec integer;  ///< unless raw
+};
+
+/// A RowsCoder whose rows go raw or through Q:int, as plain data: for devices that find the classes of a frame
+/// themselves. Exact rows go raw.
+struct RowsPlan {
+  RowsWay kept, demoted;
+  bool demotes = false;
+  uint32_t sink_tokens = 0;
+};
+
 class RowsCoder final : public FrameCoder {
  public:
   explicit RowsCoder(RowsCoderOptions options);
 
   bool lossless() const override { return false; }
-  DeviceCoder device_coder() const override { return {}; }
+  DeviceCoder device_coder() const override;
   Result<bool> Check(const FrameShape& shape) const override;
   Result<bool> CheckInputs(const FrameInputs& inputs) const override;
   uint64_t MaxFrameBytes(const FrameShape& shape) const override;
@@ -39,15 +54,35 @@ class RowsCoder final : public FrameCoder {
   Result<bool> DecodeRows(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* rows,
                           std::vector<std::byte>& scratch) const override;
 
+  // For devices that code the rows of each class by themselves.
+
+  /// The coder of the rows of a stored class.
+  const FrameCoder* CoderOf(RowClass of) const;
+  /// What becomes of each row [heads][tokens].
+  std::vector<RowClass> ClassesOf(const FrameShape& shape, const FrameInputs& inputs) const;
+  /// Writes flags, map and weights; returns their bytes. Lengths [heads][3], unless no row is mixed, and the frames of
+  /// the classes follow.
+  static uint64_t WriteHead(const FrameShape& shape, std::span<const RowClass> classes, const FrameInputs& inputs,
+                            uint8_t* out);
+  static bool Mixed(std::span<const RowClass> classes);
+  /// A frame's parts, checked but for the frames of the classes.
+  struct Parts {
+    std::vector<RowClass> classes;  ///< [heads][tokens]
+    std::vector<uint32_t> lengths;  ///< [heads][3]: exact, kept, demoted; empty: all rows are one kept frame
+    std::span<const uint8_t> frames;
+  };
+  Result<Parts> Read(const FrameShape& shape, std::span<const uint8_t> frame) const;
+
  private:
   struct Opened;  // a frame's parts, checked
   Result<Opened> Open(const FrameShape& shape, std::span<const uint8_t> frame) const;
-  const FrameCoder* CoderOf(RowClass of) const;
   Result<bool> DecodeClasses(const FrameShape& shape, const Opened& opened, const StoredRows& stored, bool compact,
                              uint8_t* out, std::vector<std::byte>& scratch) const;
 
   const RowsCoderOptions options_;
   const std::shared_ptr<const FrameCoder> exact_;
+  RowsPlan plan_;
+  bool planned_ = false;  ///< the plan tells all
 };
 
 }  // namespace kvasir

@@ -135,8 +135,4 @@ void LaunchChainDecode(const ChainPlan& plan, const FrameShape& shape, const Fra
   }
 }
 
-bool ChainFits(const ChainPlan& plan, const FrameShape& shape) {
-  return shape.elements() <= kChainElementsMax && LayOutChain(plan, shape).spare_floats <= kChainElementsMax;
-}
-
 }  // namespace kvasir::cuda

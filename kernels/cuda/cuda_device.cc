@@ -7,6 +7,9 @@
 //   back ->
 //            JobDone
 //
+// Selections, rows of views that drop tokens, and rows of classes that go through chains of stages are for the thread
+// of HostJobs: the host must know something on the way.
+//
 // Submit neither allocates on the device nor waits. Frame areas and fetched frames must be pinned (Device::Pin) or
 // device memory.
 #include <algorithm>
@@ -17,7 +20,11 @@
 #include <mutex>
 #include <thread>
 
+#include "kernels/cuda/device_check.h"
+#include "kernels/cuda/host_jobs.h"
 #include "kernels/cuda/job_enqueue.h"
+#include "kernels/cuda/rows_job.h"
+#include "kernels/cuda/select_job.h"
 #include "kernels/device.h"
 #include "kernels/job_check.h"
 #include "kernels/portable.h"
@@ -66,98 +73,33 @@ class CudaEvent final : public DeviceEvent {
   const cudaEvent_t event_;
 };
 
-/// Kernels reach `memory`: it is of a device, or pinned.
-bool Reachable(const void* memory) {
-  cudaPointerAttributes attributes{};
-  return Called(cudaPointerGetAttributes(&attributes, memory), "cudaPointerGetAttributes").ok() &&
-         attributes.type != cudaMemoryTypeUnregistered;
-}
-
-/// Refuses inputs that kernels could not read.
-Result<bool> CheckInputs(const Codec& codec, const KvLayout& layout, std::span<const FrameInputs> inputs) {
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    const KvTensor tensor = static_cast<KvTensor>(i % layout.tensors());
-    if (codec.coder(tensor).device_coder().kind != DeviceCoder::Kind::kChain) continue;
-    for (const float* input : {inputs[i].query_peak, inputs[i].query_norm, inputs[i].attention_peak}) {
-      if (input == nullptr || Reachable(input)) continue;
-      return Error{ErrorCode::kInvalidArgument, "device job: inputs of frame " + std::to_string(i) +
-                                                    " are not pinned; call Device::Pin on them first"};
-    }
-  }
-  return true;
-}
-
-/// Refuses what kernels could not reach or what passes a limit of the slots.
-Result<bool> CheckForDevice(const Codec& codec, const PagedCache& cache, const PartGeometry& part, uint32_t first_layer,
-                            const void* bytes) {
-  if (part.tokens / cache.page_tokens > kCudaPagesMax) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "device job: more than " + std::to_string(kCudaPagesMax) + " pages in a part"};
-  }
-  for (uint32_t t = 0; t < cache.layout.tensors(); ++t) {
-    const KvTensor tensor = static_cast<KvTensor>(t);
-    const FrameShape shape = ShapeOfFrame(cache.layout, part, tensor);
-    const DeviceCoder coder = codec.coder(tensor).device_coder();
-    if (coder.kind == DeviceCoder::Kind::kNone) {
-      return Error{ErrorCode::kUnimplemented, "codec " + codec.spec() + " has no CUDA body; use the CPU device"};
-    }
-    if (shape.bytes() > kCudaFrameBytesMax || codec.MaxFrameBytes(tensor, shape) > kCudaFrameBytesMax) {
-      return Error{ErrorCode::kInvalidArgument,
-                   "device job: a frame passes " + std::to_string(kCudaFrameBytesMax) + " bytes; use smaller parts"};
-    }
-    if (coder.kind == DeviceCoder::Kind::kChain && !ChainFits(*coder.chain, shape)) {
-      return Error{ErrorCode::kInvalidArgument,
-                   "device job: a frame passes " + std::to_string(kChainElementsMax) + " elements; use smaller parts"};
-    }
-  }
-  if (!Reachable(bytes)) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "device job: the frame area is not pinned; call Device::Pin on its slab first"};
-  }
-  if (!Reachable(cache.layers[first_layer - cache.first_layer].key)) {  // one stands for all: they are one allocation
-    return Error{ErrorCode::kInvalidArgument, "device job: the engine's pages are neither device nor pinned memory"};
-  }
-  return true;
-}
-
-/// No frame has a length that alone shows it to be none: decoders rely on it.
-Result<bool> CheckLengths(const UnpackJob& job) {
-  const KvLayout& layout = job.cache->layout;
-  for (uint32_t layer = job.first_layer; layer < job.first_layer + job.layers; ++layer) {
-    for (uint32_t t = 0; t < layout.tensors(); ++t) {
-      const KvTensor tensor = static_cast<KvTensor>(t);
-      const FrameShape shape = ShapeOfFrame(layout, job.part, tensor);
-      const uint32_t length = job.directory[FrameIndex(layout, job.part, layer, tensor)].length;
-      if (length <= job.codec->MaxFrameBytes(tensor, shape) &&
-          MayBeLength(job.codec->coder(tensor).device_coder(), shape, length)) {
-        continue;
-      }
-      return Error{ErrorCode::kDataLoss, FrameName(layer, tensor) + ": its length cannot be right"};
-    }
-  }
-  return true;
-}
-
 const char* FaultName(uint32_t fault) {
   switch (static_cast<DeviceFault>(fault % 256)) {
     case DeviceFault::kChecksum:
       return "checksum of the frame is wrong";
     case DeviceFault::kParameter:
       return "frame: a parameter that no encoder writes";
+    case DeviceFault::kRows:
+      return "frame of row classes: map, weights or lengths cannot be right, or tokens are missing from it";
     default:
-      return "splitexp frame: entries or escapes cannot be right";
+      return "splitexp frame: entries, model or tails cannot be right";
   }
 }
 
 class CudaDevice final : public Device {
  public:
   CudaDevice(int ordinal, std::string name, std::vector<Scratch> scratches, std::vector<JobSlot> slots)
-      : ordinal_(ordinal), name_(std::move(name)), scratches_(std::move(scratches)), slots_(std::move(slots)) {
+      : ordinal_(ordinal),
+        name_(std::move(name)),
+        host_jobs_(std::make_unique<HostJobs>(ordinal)),
+        scratches_(std::move(scratches)),
+        slots_(std::move(slots)) {
     for (JobSlot& slot : slots_) free_.push_back(&slot);
     waiter_ = std::thread([this] { Wait(); });
   }
 
   ~CudaDevice() override {
+    host_jobs_.reset();  // streams wait for its jobs
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       closing_ = true;
@@ -175,10 +117,13 @@ class CudaDevice final : public Device {
 
   void Submit(PackJob job, Stream stream, JobDone done) override {
     cudaSetDevice(ordinal_);
-    const std::lock_guard<std::mutex> lock(mutex_);
     Result<bool> good = CheckJob(job);
-    if (good.ok()) good = CheckForDevice(*job.codec, *job.cache, job.part, job.part.first_layer, job.area.data());
-    if (good.ok()) good = CheckInputs(*job.codec, job.cache->layout, job.inputs);
+    if (good.ok()) good = CheckForDevice(job);
+    if (good.ok() && NeedsRowsJob(*job.codec, job.cache->layout)) {
+      return SubmitToHost(good, stream, std::move(done),
+                          [job = std::move(job)](cudaStream_t side) { return PackRowsOnDevice(job, side); });
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
     JobSlot* slot = good.ok() ? TakeSlot(good) : nullptr;
     if (good.ok()) good = Enqueue(job, *slot, stream, EnqueuePack);
     Queue({slot, std::move(done), std::move(job), {}, good.ok() ? JobStatus{} : JobStatus{false, good.error()}});
@@ -186,18 +131,35 @@ class CudaDevice final : public Device {
 
   void Submit(UnpackJob job, Stream stream, JobDone done) override {
     cudaSetDevice(ordinal_);
-    const std::lock_guard<std::mutex> lock(mutex_);
     Result<bool> good = CheckJob(job);
-    if (good.ok()) good = CheckForDevice(*job.codec, *job.cache, job.part, job.first_layer, job.frames.data());
-    if (good.ok()) good = CheckLengths(job);
+    if (good.ok()) good = CheckForDevice(job);
+    if (good.ok() && NeedsRowsJob(*job.codec, job.cache->layout)) {
+      return SubmitToHost(good, stream, std::move(done),
+                          [job = std::move(job)](cudaStream_t side) { return UnpackRowsOnDevice(job, side); });
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
     JobSlot* slot = good.ok() ? TakeSlot(good) : nullptr;
     if (good.ok()) good = Enqueue(job, *slot, stream, EnqueueUnpack);
     Queue({slot, std::move(done), {}, std::move(job), good.ok() ? JobStatus{} : JobStatus{false, good.error()}});
   }
 
-  void Submit(SelectJob, Stream, JobDone done) override { Refuse("a selection of tokens", std::move(done)); }
-  void Submit(UnpackRowsJob, Stream, JobDone done) override { Refuse("a view that drops tokens", std::move(done)); }
-  void Submit(PlaceRowsJob, Stream, JobDone done) override { Refuse("head extents", std::move(done)); }
+  void Submit(SelectJob job, Stream stream, JobDone done) override {
+    const Result<bool> good = CheckJob(job, MemoryKind::kCuda);
+    SubmitToHost(good, stream, std::move(done),
+                 [job = std::move(job)](cudaStream_t side) { return SelectOnDevice(job, side); });
+  }
+  void Submit(UnpackRowsJob job, Stream stream, JobDone done) override {
+    Result<bool> good = CheckJob(job);
+    if (good.ok()) good = CheckForDevice(job);
+    SubmitToHost(good, stream, std::move(done), [job = std::move(job)](cudaStream_t) {
+      CpuScratch scratch;
+      return RunOnCpu(job, scratch);
+    });
+  }
+  void Submit(PlaceRowsJob job, Stream stream, JobDone done) override {
+    SubmitToHost(true, stream, std::move(done),
+                 [job = std::move(job)](cudaStream_t side) { return PlaceOnDevice(job, side); });
+  }
 
   std::shared_ptr<DeviceEvent> Record(Stream stream) override {
     cudaSetDevice(ordinal_);
@@ -240,11 +202,12 @@ class CudaDevice final : public Device {
     JobStatus status;
   };
 
-  void Refuse(const std::string& what, JobDone done) {
-    const Error error{ErrorCode::kUnimplemented,
-                      what + " has no CUDA body; use the CPU device and pages in host memory"};
+  void SubmitToHost(Result<bool> good, Stream stream, JobDone done, HostJobs::Work work) {
+    cudaSetDevice(ordinal_);
+    if (good.ok()) good = host_jobs_->Submit(Native(stream), std::move(work), done);
+    if (good.ok()) return;
     const std::lock_guard<std::mutex> lock(mutex_);
-    Queue({nullptr, std::move(done), {}, {}, JobStatus{false, error}});
+    Queue({nullptr, std::move(done), {}, {}, JobStatus{false, good.error()}});
   }
 
   JobSlot* TakeSlot(Result<bool>& good) {
@@ -332,6 +295,7 @@ class CudaDevice final : public Device {
 
   const int ordinal_;
   const std::string name_;
+  std::unique_ptr<HostJobs> host_jobs_;
   Bell bell_;
   std::mutex mutex_;  // guards all below but waiter_
   std::vector<Scratch> scratches_;

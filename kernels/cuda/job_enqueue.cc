@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cuda/job_inputs.h"
+
 namespace kvasir::cuda {
 namespace {
 
@@ -109,8 +111,8 @@ uint32_t PackWindowEnd(const JobFrames& frames, uint32_t first, uint32_t end, ui
   return i;
 }
 
-FrameWindow EncodeWindow(const JobFrames& frames, const PackJob& job, JobSlot& slot, const WindowScratch& scratch,
-                         uint32_t half, uint32_t from, uint32_t end, cudaStream_t s) {
+FrameWindow EncodeWindow(const JobFrames& frames, const std::vector<FrameInputs>& inputs, JobSlot& slot,
+                         const WindowScratch& scratch, uint32_t half, uint32_t from, uint32_t end, cudaStream_t s) {
   FrameWindow window;
   window.count = end - from;
   window.first_slot = half * kWindowFrames;
@@ -129,7 +131,10 @@ FrameWindow EncodeWindow(const JobFrames& frames, const PackJob& job, JobSlot& s
     }
     LaunchGather(ViewOf(frames, batch, frames.part.first_head, frames.part.heads, slot.device_pages), batch.dense,
                  batch.dense_stride, s);
-    LaunchEncode(coder, frames.shape(first), job.inputs.empty() ? nullptr : &job.inputs[first], batch, slot.state, s);
+    for (uint32_t i = 0; i < batch.count; ++i) {
+      LaunchMerge(frames.shape(first), inputs[first + i * frames.tensors], batch.dense_at(i), s);
+    }
+    LaunchEncode(coder, frames.shape(first), &inputs[first], batch, slot.state, s);
   }
   return window;
 }
@@ -204,11 +209,12 @@ Result<bool> EnqueuePack(const PackJob& job, JobSlot& slot, Scratch& scratch, cu
   const JobFrames frames{*job.codec, *job.cache, job.part};
   const uint32_t end = FrameCount(frames.layout, job.part);
   Begin(frames, job.pages, slot, scratch, s);
+  const std::vector<FrameInputs> inputs = StageInputs(job, slot, s);
   uint32_t half = 0;
   for (uint32_t first = 0, count = 0; first < end; first += count, half ^= 1) {
     count = PackWindowEnd(frames, first, end, frames.window_bytes(end)) - first;
     cudaStreamWaitEvent(s, scratch.released[half], 0);  // at first that of the job before: it has passed
-    const FrameWindow window = EncodeWindow(frames, job, slot, scratch.half[half], half, first, first + count, s);
+    const FrameWindow window = EncodeWindow(frames, inputs, slot, scratch.half[half], half, first, first + count, s);
     Follow(scratch.side, s, scratch.ready[half]);
     uint64_t bytes_max = 0;
     for (uint32_t i = first; i < first + count; ++i) bytes_max = std::max(bytes_max, frames.bytes_max(i));

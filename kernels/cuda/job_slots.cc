@@ -2,6 +2,8 @@
 // Allocation of scratches and job slots.
 #include "kernels/cuda/job_slots.h"
 
+#include "kernels/cuda/splitans_bodies.h"
+
 namespace kvasir::cuda {
 
 namespace {
@@ -18,6 +20,13 @@ Result<std::vector<Scratch>> MakeScratches() {
   constexpr uint64_t kFrames = kCudaFrameBytesMax + kWindowFrames * 256;
   constexpr uint64_t kOffsets = (kCudaFrameBytesMax / 2 / kSplitChunk + kWindowFrames) * sizeof(uint32_t);
   constexpr uint64_t kRows = 3 * kChainElementsMax * sizeof(float);
+  // What splitexp(ans) needs of a window: two bytes an element, a room a chunk, two numbers a chunk.
+  constexpr uint64_t kAnsElements = kCudaFrameBytesMax / 2, kAnsChunks = kAnsElements / kSplitAnsChunk + kWindowFrames;
+  static_assert(kCudaWindowBytesMax <= kCudaFrameBytesMax);
+  static_assert(SplitAnsFrameRoom(kAnsElements) + kWindowFrames * (kSplitAnsWorkRoom + 256) <= kRows);
+  static_assert(kAnsChunks * kSplitAnsChunkRoom <= kFrames);
+  static_assert(2 * kAnsChunks * sizeof(uint32_t) <= kOffsets);
+  static_assert(7 * kCudaFrameBytesMax / 5 + kWindowFrames * 512 <= kRows);  // row classes: RowsFit
   std::vector<Scratch> scratches(kCudaScratches);
   for (Scratch& scratch : scratches) {
     Result<DeviceMemory> memory = AllocateDevice(5 * kFrames + kOffsets + kRows + sizeof(ChainOutcome));
@@ -56,17 +65,19 @@ Result<std::vector<JobSlot>> MakeJobSlots() {
   constexpr uint64_t kEntries = kFramesPerPartMax * sizeof(FrameEntry);
   std::vector<JobSlot> slots(kCudaJobsMax);
   for (JobSlot& slot : slots) {
-    Result<PinnedMemory> pinned = AllocatePinned(kPages + kEntries + sizeof(JobState));
+    Result<PinnedMemory> pinned = AllocatePinned(kPages + kEntries + sizeof(JobState) + kCudaInputBytesMax);
     if (!pinned.ok()) return pinned.error();
-    Result<DeviceMemory> device = AllocateDevice(sizeof(JobState) + kPages);
+    Result<DeviceMemory> device = AllocateDevice(sizeof(JobState) + kPages + kCudaInputBytesMax);
     if (!device.ok()) return device.error();
     slot.pinned = std::move(*pinned);
     slot.device = std::move(*device);
     uint8_t* p = static_cast<uint8_t*>(slot.pinned.get());
-    slot.pages = reinterpret_cast<uint32_t*>(p);
-    slot.entries = reinterpret_cast<FrameEntry*>(p + kPages);
-    slot.result = reinterpret_cast<JobState*>(p + kPages + kEntries);
-    slot.state = static_cast<JobState*>(slot.device.get());
+    slot.inputs = p;
+    slot.pages = reinterpret_cast<uint32_t*>(p + kCudaInputBytesMax);
+    slot.entries = reinterpret_cast<FrameEntry*>(p + kCudaInputBytesMax + kPages);
+    slot.result = reinterpret_cast<JobState*>(p + kCudaInputBytesMax + kPages + kEntries);
+    slot.device_inputs = static_cast<uint8_t*>(slot.device.get());
+    slot.state = reinterpret_cast<JobState*>(slot.device_inputs + kCudaInputBytesMax);
     slot.device_pages = reinterpret_cast<uint32_t*>(slot.state + 1);
     if (Result<bool> made = MakeEvent(slot.done); !made.ok()) return made.error();
   }

@@ -16,7 +16,8 @@ inline constexpr uint64_t kCudaFrameBytesMax = 16 << 20;  ///< dense, and encode
 /// Dense, of a window of more than one frame: an eighth of its job, but between these. Windows that are too small cost
 /// launches, those that are too large leave nothing to overlap.
 inline constexpr uint64_t kCudaWindowBytesMin = 4 << 20, kCudaWindowBytesMax = 16 << 20;
-inline constexpr uint32_t kCudaPagesMax = 8192;  ///< pages of one part
+inline constexpr uint32_t kCudaPagesMax = 8192;          ///< pages of one part
+inline constexpr uint64_t kCudaInputBytesMax = 2 << 20;  ///< classes, weights and merged rows of one part
 
 /// Device memory for the windows of one job, reused in stream order: the next user waits for `free`. Of two windows one
 /// is coded while the other crosses the bus, on `side`.
@@ -35,10 +36,12 @@ struct JobSlot {
   PinnedMemory pinned;
   DeviceMemory device;
   uint32_t* pages = nullptr;         ///< pinned [kCudaPagesMax]
+  uint8_t* inputs = nullptr;         ///< pinned [kCudaInputBytesMax]
   FrameEntry* entries = nullptr;     ///< pinned [kFramesPerPartMax]
   JobState* result = nullptr;        ///< pinned: the state after the job
   JobState* state = nullptr;         ///< device
   uint32_t* device_pages = nullptr;  ///< device: the pages, copied before the job's kernels
+  uint8_t* device_inputs = nullptr;  ///< device: the inputs, likewise
   cudaEvent_t done = nullptr;
 };
 

@@ -8,6 +8,7 @@
 #include "kernels/chain.h"
 #include "kernels/frame_directory.h"
 #include "kernels/kv_layout.h"
+#include "kernels/rows_coder.h"
 #include "kernels/stages/p_splitexp.h"
 #include "kernels/stages/q_int.h"
 
@@ -16,7 +17,7 @@ namespace kvasir::cuda {
 using CudaStream = void*;  ///< cudaStream_t
 
 /// Why a job failed on the device; the first frame that failed wins.
-enum class DeviceFault : uint32_t { kNone = 0, kChecksum = 1, kParameter = 2, kEntries = 3 };
+enum class DeviceFault : uint32_t { kNone = 0, kChecksum = 1, kParameter = 2, kEntries = 3, kRows = 4 };
 
 inline constexpr uint32_t kWindowFrames = 32;  ///< frames that are coded at once, by one launch a step
 
@@ -41,8 +42,8 @@ struct WindowScratch {
   uint8_t* dense = nullptr;     ///< [heads][tokens][dim] of each frame
   uint8_t* frames = nullptr;    ///< encoded
   uint8_t* codes = nullptr;     ///< one byte a code (int, chains); tails, one room a chunk (splitexp)
-  uint32_t* offsets = nullptr;  ///< of tails (splitexp)
-  float* rows = nullptr;        ///< three times kChainElementsMax (chains)
+  uint32_t* offsets = nullptr;  ///< of tails, and lengths (splitexp)
+  float* rows = nullptr;        ///< three times kChainElementsMax (chains); models, origins, samples (splitexp(ans))
   ChainOutcome* outcome = nullptr;
 };
 
@@ -90,6 +91,7 @@ void LaunchScatter(const PageView& view, const uint8_t* dense, uint64_t dense_st
 void LaunchRawLengths(const FrameBatch& batch, uint32_t bytes, JobState* state, CudaStream stream);
 void LaunchIntEncode(const IntFrame& f, const FrameBatch& batch, JobState* state, CudaStream stream);
 void LaunchSplitEncode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream stream);
+void LaunchSplitAnsEncode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream stream);
 /// `inputs`: null, or of frame i at inputs[i * batch.slot_step].
 void LaunchChainEncode(const ChainPlan& plan, const FrameShape& shape, const FrameInputs* inputs,
                        const FrameBatch& batch, JobState* state, CudaStream stream);
@@ -97,6 +99,8 @@ void LaunchChainEncode(const ChainPlan& plan, const FrameShape& shape, const Fra
 /// Decoders read the frames and set a fault where their bytes cannot be one.
 void LaunchIntDecode(const IntFrame& f, const FrameBatch& batch, JobState* state, CudaStream stream);
 void LaunchSplitDecode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream stream);
+/// REQUIRES: MayBeLength of every length.
+void LaunchSplitAnsDecode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream stream);
 /// REQUIRES: every length >= LayOutChain().packed_at.
 void LaunchChainDecode(const ChainPlan& plan, const FrameShape& shape, const FrameBatch& batch, JobState* state,
                        CudaStream stream);
@@ -108,7 +112,18 @@ bool LaunchRotatedDecode(const ChainPlan& plan, const FrameShape& shape, const F
 /// The frame is within the limits of a scratch.
 bool ChainFits(const ChainPlan& plan, const FrameShape& shape);
 
-/// Those of the coder's kind. REQUIRES: it is not kNone.
+/// Frames whose rows have classes. `inputs` of frame i at inputs[i * batch.slot_step]: classes, weights and
+/// first_token are read, in memory that kernels reach. `compact`: the rows that are there, one behind the other.
+void LaunchRowsEncode(const RowsPlan& plan, const FrameShape& shape, const FrameInputs* inputs, const FrameBatch& batch,
+                      JobState* state, CudaStream stream);
+void LaunchRowsDecode(const RowsPlan& plan, const FrameShape& shape, bool compact, const FrameBatch& batch,
+                      JobState* state, CudaStream stream);
+/// The rooms of a window's frames are within a scratch: rows are not too short.
+bool RowsFit(const FrameShape& shape);
+/// The rows of `inputs` that a merge has changed, into a dense frame.
+void LaunchMerge(const FrameShape& shape, const FrameInputs& inputs, uint8_t* dense, CudaStream stream);
+
+/// Those of the coder's kind. REQUIRES: it is neither kNone nor kRowsOfStages.
 void LaunchEncode(const DeviceCoder& coder, const FrameShape& shape, const FrameInputs* inputs, const FrameBatch& batch,
                   JobState* state, CudaStream stream);
 void LaunchDecode(const DeviceCoder& coder, const FrameShape& shape, const FrameBatch& batch, JobState* state,

@@ -22,10 +22,11 @@ void WithSelectStage(const StageCall& call, Use&& use) {
   });
 }
 
-Result<std::vector<float>> Scores(const SelectionContext& context) {
+Result<std::vector<float>> Scores(const SelectionContext& context, SelectBodies* bodies) {
   std::vector<float> scores(context.heads() * context.tokens);
   Result<bool> done = true;
   for (uint32_t i = 0; i < context.spec.score_count && done.ok(); ++i) {
+    if (bodies != nullptr && bodies->Score(context.spec.scores[i], context, scores, done)) continue;
     WithSelectStage(context.spec.scores[i], [&]<class S>(const typename S::Args& args) {
       if constexpr (S::kRole == StageRole::kScorer) done = S::Score(args, context, scores);
       if constexpr (S::kRole == StageRole::kReshape) done = S::Reshape(args, context, scores);
@@ -160,16 +161,19 @@ uint32_t BudgetTokens(const SelectionSpec& spec, uint32_t tokens) {
 }
 
 Result<Selection> Select(const SelectionSpec& spec, const KvLayout& layout, uint32_t tokens, const SelectInputs& inputs,
-                         ChainRows& rows) {
+                         ChainRows& rows, SelectBodies* bodies) {
   if (tokens == 0) return Error{ErrorCode::kInvalidArgument, "selection: the chain has no tokens"};
   const SelectionContext context{layout, tokens, spec, inputs, rows};
-  const Result<std::vector<float>> scores = Scores(context);
+  const Result<std::vector<float>> scores = Scores(context, bodies);
   if (!scores.ok()) return scores.error();
   Result<std::vector<uint32_t>> counts = Budgets(context, *scores);
   if (!counts.ok()) return counts.error();
   Selection selection;
   selection.classes.resize(context.heads() * tokens);
-  for (uint64_t i = 0; i < context.heads(); ++i) {
+  Result<bool> chosen = true;
+  const bool on_device = bodies != nullptr && bodies->Choose(context, *scores, *counts, selection.classes, chosen);
+  if (!chosen.ok()) return chosen.error();
+  for (uint64_t i = 0; i < context.heads() && !on_device; ++i) {
     Choose(context, std::span(*scores).subspan(i * tokens, tokens), (*counts)[i],
            std::span(selection.classes).subspan(i * tokens, tokens));
   }

@@ -25,6 +25,21 @@ class ChainRows {
   virtual void Store(uint32_t layer, uint32_t head, KvTensor tensor, std::span<const float> rows) = 0;
 };
 
+struct SelectionContext;
+
+/// What a device computes of a selection itself. Each answers false where it has no body: Select then runs the stage.
+/// Scores of numeric bodies may differ in their last bits; a choice is the same for the same scores.
+class SelectBodies {
+ public:
+  virtual ~SelectBodies() = default;
+  /// Runs `stage`, of SelectStages, on the scores: `done` says how it went.
+  virtual bool Score(const StageCall& stage, const SelectionContext& context, std::vector<float>& scores,
+                     Result<bool>& done) = 0;
+  /// The classes of every head from `counts`, the tokens it keeps, exempt ones included.
+  virtual bool Choose(const SelectionContext& context, std::span<const float> scores, std::span<const uint32_t> counts,
+                      std::span<RowClass> classes, Result<bool>& done) = 0;
+};
+
 struct Selection {
   std::vector<RowClass> classes;  ///< [layers][heads][tokens]
   std::vector<float> weights;     ///< [layers][heads][tokens][2]; empty = all 1
@@ -36,6 +51,6 @@ uint32_t BudgetTokens(const SelectionSpec& spec, uint32_t tokens);
 
 /// Deterministic. kInvalidArgument names an input that a stage needs and `inputs` lacks, or one of the wrong size.
 Result<Selection> Select(const SelectionSpec& spec, const KvLayout& layout, uint32_t tokens, const SelectInputs& inputs,
-                         ChainRows& rows);
+                         ChainRows& rows, SelectBodies* bodies = nullptr);
 
 }  // namespace kvasir

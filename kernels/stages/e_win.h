@@ -44,20 +44,25 @@ struct WindowScorer {
            (a.demote != 0 ? ",demote" : ",drop");
   }
 
-  static Result<bool> Score(const Args& a, const SelectionContext& context, std::vector<float>& scores) {
+  /// The queries are there, and of this chain.
+  static Result<bool> CheckQueries(const Args& a, const SelectionContext& context) {
     const SelectInputs& in = context.inputs;
-    const uint32_t heads = context.layout.kv_heads, dim = context.layout.key_dim, n = context.tokens;
+    const uint32_t heads = context.layout.kv_heads;
     if (in.window_queries.empty()) return MissingInput("E:win", "window_queries");
     if (in.query_heads == 0 || in.query_heads % heads != 0) return WrongHeads("E:win", in.query_heads, heads);
-    if (in.window < a.window || in.window > n) {
+    if (in.window < a.window || in.window > context.tokens) {
       return Error{ErrorCode::kInvalidArgument, "E:win(" + Print(a) + "): window_queries are of " +
                                                     std::to_string(in.window) + " queries; bring " +
                                                     std::to_string(a.window) + " at least, and no more than tokens"};
     }
-    const uint64_t expected = uint64_t{context.layout.layers} * in.query_heads * in.window * dim;
-    if (Result<bool> there = NeedInput("E:win", "window_queries", in.window_queries.size(), expected); !there.ok()) {
-      return there;
-    }
+    const uint64_t expected = uint64_t{context.layout.layers} * in.query_heads * in.window * context.layout.key_dim;
+    return NeedInput("E:win", "window_queries", in.window_queries.size(), expected);
+  }
+
+  static Result<bool> Score(const Args& a, const SelectionContext& context, std::vector<float>& scores) {
+    if (Result<bool> there = CheckQueries(a, context); !there.ok()) return there;
+    const SelectInputs& in = context.inputs;
+    const uint32_t heads = context.layout.kv_heads, dim = context.layout.key_dim, n = context.tokens;
     const uint32_t group = in.query_heads / heads;
     std::vector<float> keys(uint64_t{n} * dim), by_channel(keys.size()), dots(uint64_t{a.window} * n);
     std::vector<double> sum(n), pooled(n);

@@ -29,8 +29,8 @@ KVASIR_HD constexpr uint64_t PackedRowBytes(uint32_t bits, uint64_t count) {
 namespace detail {
 
 /// Byte `index` of a plane that holds `width` bits of each code, from bit `shift` of the code on.
-KVASIR_HD inline uint8_t PlaneByte(const uint8_t* codes, uint32_t count, uint32_t width, uint32_t shift,
-                                   uint32_t index) {
+template <class Codes>
+KVASIR_HD inline uint8_t PlaneByte(const Codes& codes, uint32_t count, uint32_t width, uint32_t shift, uint32_t index) {
   const uint32_t per_byte = 8 / width;
   const uint32_t mask = (1u << width) - 1;
   uint32_t byte = 0;
@@ -48,8 +48,10 @@ KVASIR_HD inline uint32_t PlaneBits(const uint8_t* plane, uint32_t width, uint32
 
 }  // namespace detail
 
-/// Byte `index` of the packed row of `count` codes, each cut down to the `bits` bits from bit `shift` on.
-KVASIR_HD inline uint8_t PackedByte(uint32_t bits, const uint8_t* codes, uint32_t count, uint32_t index,
+/// Byte `index` of the packed row of `count` codes, each cut down to the `bits` bits from bit `shift` on. `codes[i]` is
+/// code i: memory, or what makes a code when asked.
+template <class Codes>
+KVASIR_HD inline uint8_t PackedByte(uint32_t bits, const Codes& codes, uint32_t count, uint32_t index,
                                     uint32_t shift = 0) {
   if (bits == 8) return codes[index];
   for (uint32_t width = 4; width > 0; width /= 2) {

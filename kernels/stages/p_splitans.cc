@@ -118,6 +118,12 @@ void Count(const uint8_t* sample, uint64_t values, uint32_t* counts) {
   for (uint32_t s = 0; s < 256; ++s) counts[s] += other[s];
 }
 
+uint64_t EntropyOf(const uint32_t* counts, uint32_t total) {
+  uint64_t sum = 0;
+  for (uint32_t s = 0; s < 256; ++s) sum += EntropyTerm(counts[s], total);
+  return sum;
+}
+
 /// Model and origins of a frame.
 SplitAnsMode ChooseCoding(const SplitAnsFrame& f, const uint8_t* dense, const Rooms& rooms, SplitAnsCoding& coding) {
   const uint32_t dim = f.shape.dim, rows = f.sample_rows();
@@ -133,16 +139,17 @@ SplitAnsMode ChooseCoding(const SplitAnsFrame& f, const uint8_t* dense, const Ro
     for (uint32_t c = 0; c < dim; ++c) at[c] = static_cast<uint8_t>(at[c] - origins[c]);
   }
   Count(rooms.sample, values, from_origins);
-  const bool pays = OriginsPay(f, plain, from_origins, static_cast<uint32_t>(values));
+  const uint32_t total = static_cast<uint32_t>(values);
+  const bool pays = OriginsPay(f, EntropyOf(plain, total), EntropyOf(from_origins, total), total);
   if (!pays) coding.origins = WithoutOrigins(f);
-  coding.model = ChooseModel(pays ? from_origins : plain, static_cast<uint32_t>(values));
+  coding.model = ChooseModel(pays ? from_origins : plain, total);
   return pays ? SplitAnsMode::kCodedFromOrigins : SplitAnsMode::kCoded;
 }
 
 class SplitAnsCoder final : public FrameCoder {
  public:
   bool lossless() const override { return true; }
-  DeviceCoder device_coder() const override { return {}; }
+  DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kSplitAns}; }
   Result<bool> Check(const FrameShape& shape) const override {
     if (shape.element == ElementType::kBfloat16 || shape.element == ElementType::kFloat16) return true;
     return Error{ErrorCode::kInvalidArgument, "splitexp(ans) takes bf16 and fp16 elements; for others use raw"};

@@ -21,7 +21,7 @@
 // 64 values, which need not be stored then: that is how c bytes are carried, and why 64 lanes cost only about 4 bits
 // each. A frame is never longer than its elements plus kSplitAnsGrowthMax bytes: what does not shrink is stored.
 //
-// CUDA has no body: its device refuses this spec and says so.
+// Bodies: scalar (p_splitans_chunk.cc), AVX-512 (simd/splitans_vbmi.cc), a warp a chunk (cuda/splitans_bodies.h).
 #pragma once
 
 #include <cstdint>
@@ -143,21 +143,16 @@ KVASIR_HD inline uint8_t OriginBelow(uint8_t greatest, uint8_t median) {
   return static_cast<uint8_t>(below < kSplitAnsOriginsMax ? below : kSplitAnsOriginsMax);
 }
 
-/// Entropy of a histogram of symbols in 4096ths of a bit; `total` is the sum of the counts.
-KVASIR_HD inline uint64_t EntropyOf(const uint32_t* counts, uint32_t total) {
-  uint64_t sum = 0;
-  for (uint32_t s = 0; s < 256; ++s) {
-    if (counts[s] > 0) sum += uint64_t{counts[s]} * (Log2In4096ths(total) - Log2In4096ths(counts[s]));
-  }
-  return sum;
+/// What a symbol met `count` times of `total` adds to the entropy of a histogram, in 4096ths of a bit.
+KVASIR_HD inline uint64_t EntropyTerm(uint32_t count, uint32_t total) {
+  return count == 0 ? 0 : uint64_t{count} * (Log2In4096ths(total) - Log2In4096ths(count));
 }
 
-/// Whether the sample says that origins save more than they cost.
-KVASIR_HD inline bool OriginsPay(const SplitAnsFrame& f, const uint32_t* plain, const uint32_t* from_origins,
-                                 uint32_t total) {
+/// Whether the entropies of a sample of `total` values say that origins save more than they cost.
+KVASIR_HD inline bool OriginsPay(const SplitAnsFrame& f, uint64_t plain, uint64_t from_origins, uint32_t total) {
   // Bytes of the frame to 4096ths of a bit of the sample; 8 more bits on the way.
   const uint64_t cost = (f.origin_bytes() * 8 * 4096 * 256 / f.elements * total) >> 8;
-  return EntropyOf(from_origins, total) + cost < EntropyOf(plain, total);
+  return from_origins + cost < plain;
 }
 
 /// Fills in what symbols and frequencies say.

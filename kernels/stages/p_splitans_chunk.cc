@@ -2,25 +2,12 @@
 // The chunks of P:splitexp(ans): scalar bodies, 64 lanes a step. The format is in p_splitans.h, the steps in rans.h.
 #include <algorithm>
 
-#include "kernels/stages/p_splitans.h"
+#include "kernels/stages/p_splitans_steps.h"
 
 namespace kvasir {
 namespace {
 
 constexpr uint32_t kLanes = kSplitAnsLanes;
-
-/// What a push needs of a symbol. floor(x / frequency) = x * inverse >> 32 for every x < 2^16: the inverse is above
-/// 2^32 / frequency by at most 1, so the product by at most 2^-16, less than the 1 / frequency to the next whole
-/// number.
-struct Push {
-  uint64_t inverse = 0;
-  uint32_t frequency = 0, first = 0;
-};
-
-/// What a pop needs of a slot: x = frequency * (x >> 8) + rank.
-struct Pop {
-  uint8_t frequency = 0, rank = 0, symbol = 0, escapes = 0;
-};
 
 /// 64 values of one step, or fewer in the last: pieces into their places, symbols out.
 template <bool kHalf>
@@ -41,11 +28,8 @@ void TakeStep(const SplitAnsCoding& coding, const SplitAnsEncode& chunk, uint32_
 template <bool kHalf>
 uint32_t Encode(const SplitAnsCoding& coding, const SplitAnsEncode& chunk) {
   const SplitAnsModel& m = coding.model;
-  Push pushes[256];  // by symbol
-  for (uint32_t s = 0; s < 256; ++s) {
-    const uint32_t i = m.index[s];
-    pushes[s] = {(uint64_t{1} << 32) / m.frequency[i] + 1, m.frequency[i], m.first[i]};
-  }
+  SplitAnsPush pushes[256];  // by symbol
+  for (uint32_t s = 0; s < 256; ++s) pushes[s] = PushOf(m, s);
   const uint32_t carried_from = chunk.count - kLanes;
   uint32_t states[kLanes];
   for (uint32_t j = 0; j < kLanes; ++j) {
@@ -58,15 +42,14 @@ uint32_t Encode(const SplitAnsCoding& coding, const SplitAnsEncode& chunk) {
     TakeStep<kHalf>(coding, chunk, begin, lanes, symbols);
     uint32_t escapes = 0;
     for (uint32_t j = lanes; j-- > 0;) {
-      const Push& p = pushes[symbols[j]];
+      const SplitAnsPush& p = pushes[symbols[j]];
       escapes += m.index[symbols[j]] == m.symbols ? 1 : 0;
       uint32_t x = states[j];
       const bool emits = RansEmits(x, p.frequency);
       *(at - 1) = static_cast<uint8_t>(x);
       at -= emits ? 1 : 0;
       x = emits ? x >> 8 : x;
-      const uint32_t quotient = static_cast<uint32_t>(x * p.inverse >> 32);
-      states[j] = quotient * kRansTotal + (x - quotient * p.frequency) + p.first;
+      states[j] = p.Pushed(x);
     }
     for (uint32_t j = lanes; escapes > 0;) {
       if (m.index[symbols[--j]] != m.symbols) continue;
@@ -85,12 +68,12 @@ uint32_t Encode(const SplitAnsCoding& coding, const SplitAnsEncode& chunk) {
 
 /// Symbols of one step; `at` moves on. False where the tail ends before. `kSafe`: two bytes a lane are surely there.
 template <bool kSafe>
-bool PopStep(const Pop* pops, uint32_t lanes, uint32_t* states, const uint8_t*& at, const uint8_t* end,
+bool PopStep(const SplitAnsPop* pops, uint32_t lanes, uint32_t* states, const uint8_t*& at, const uint8_t* end,
              uint8_t* symbols) {
   const uint8_t* p = at;
   uint32_t escapes = 0;
   for (uint32_t j = 0; j < lanes; ++j) {
-    const Pop& pop = pops[states[j] & 255];
+    const SplitAnsPop& pop = pops[states[j] & 255];
     symbols[j] = pop.symbol;
     escapes += pop.escapes;
   }
@@ -101,8 +84,8 @@ bool PopStep(const Pop* pops, uint32_t lanes, uint32_t* states, const uint8_t*& 
     --escapes;
   }
   for (uint32_t j = 0; j < lanes; ++j) {
-    const Pop& pop = pops[states[j] & 255];
-    const uint32_t x = pop.frequency * (states[j] >> 8) + pop.rank;
+    const SplitAnsPop& pop = pops[states[j] & 255];
+    const uint32_t x = pop.Popped(states[j]);
     const bool takes = x < kRansLeast;
     if (!kSafe && takes && p == end) return false;
     const uint32_t fed = kSafe || takes ? x << 8 | *p : x;
@@ -116,12 +99,8 @@ bool PopStep(const Pop* pops, uint32_t lanes, uint32_t* states, const uint8_t*& 
 template <bool kHalf>
 bool Decode(const SplitAnsCoding& coding, const SplitAnsDecode& chunk) {
   const SplitAnsModel& m = coding.model;
-  Pop pops[kRansTotal];  // by slot
-  for (uint32_t slot = 0; slot < kRansTotal; ++slot) {
-    const uint32_t i = m.owner[slot];
-    pops[slot] = {m.frequency[i], static_cast<uint8_t>(slot - m.first[i]), m.symbol[i],
-                  static_cast<uint8_t>(i == m.symbols ? 1 : 0)};
-  }
+  SplitAnsPop pops[kRansTotal];  // by slot
+  for (uint32_t slot = 0; slot < kRansTotal; ++slot) pops[slot] = PopOf(m, slot);
   const uint32_t carried_from = chunk.count - kLanes;
   const uint8_t* at = chunk.tail.data() + kSplitAnsStateBytes;
   const uint8_t* const end = chunk.tail.data() + chunk.tail.size();
@@ -187,14 +166,7 @@ void StoreSplitAnsChunk(const SplitAnsFrame& f, const uint8_t* in, uint32_t coun
 
 void LoadSplitAnsChunk(const SplitAnsFrame& f, const uint8_t* fixed, const uint8_t* tail, uint32_t count,
                        uint8_t* out) {
-  const uint32_t carried = f.carried(count);
-  for (uint32_t i = 0; i < count; ++i) {
-    SplitAnsPieces p;
-    p.byte = i < count - carried ? fixed[i] : tail[i - (count - carried)];
-    if (f.half) p.rest = UnpackedCode(3, fixed + count - carried, count, i);
-    p.exponent = UnpackedCode(f.exponent_bits(), tail + carried, count, i);
-    Store16(out + 2 * i, PutTogether(f.half, p));
-  }
+  for (uint32_t i = 0; i < count; ++i) Store16(out + 2 * i, StoredSplitAnsValue(f, fixed, tail, count, i));
 }
 
 }  // namespace kvasir

@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
-#include "kernels/frame_coder.h"
 #include "kernels/simd/bodies.h"
 #include "kernels/stages/p_splitans.h"
 #include "tests/kernels/frames.h"
@@ -184,8 +183,7 @@ TEST(SplitAns, DamagedFieldsAreNamed) {
   EXPECT_NE(says(f.mode_at() + 4, 0).find("model"), std::string::npos);    // a frequency of none
 }
 
-TEST(SplitAns, DevicesWithoutItsBodyRefuse) {
-  EXPECT_EQ(MustParse(kSpec)->coder(KvTensor::kKey).device_coder().kind, DeviceCoder::Kind::kNone);
+TEST(SplitAns, TakesHalvesOnly) {
   EXPECT_FALSE(MustParse(kSpec)->Check(KvTensor::kKey, {1, 1, 1, ElementType::kFloat32}).ok());
 }
 
