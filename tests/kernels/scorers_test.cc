@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
+#include "tests/kernels/frames.h"
 #include "tests/kernels/select_chain.h"
 
 namespace kvasir {
@@ -197,6 +198,23 @@ TEST(Scorers, ChunksAndValueNorms) {
     const auto first = selection->classes.begin() + static_cast<long>(layer * 50);
     EXPECT_TRUE(std::equal(first, first + 25, first + 25)) << "the heads of a layer keep the same tokens";
   }
+}
+
+TEST(Scorers, ChunksOfTwoLayersAreThoseOfTheFirst) {
+  auto rng = testing::Rng(89);
+  SelectFixture f(25, rng);
+  const SelectionSpec none;
+  std::vector<float> own = f.external, pairs = f.external;
+  ASSERT_TRUE(ChunkScores::Reshape({5, 1}, f.Context(none), own).ok());
+  ASSERT_TRUE(ChunkScores::Reshape({5, 2}, f.Context(none), pairs).ok());
+  for (uint64_t i = 0; i < pairs.size(); ++i) {
+    const uint64_t layer = i / 50, first = layer - layer % 2;  // the last of three layers is a pair of its own
+    ASSERT_EQ(pairs[i], own[first * 50 + i % 50]) << i;
+  }
+  EXPECT_NE(pairs, own);
+  EXPECT_EQ(testing::MustParse("B:uni(12)|E:ext|E:chunk(5,2)|raw")->spec(), "B:uni(12)|E:ext(drop)|E:chunk(5,2)|P:raw");
+  EXPECT_EQ(testing::MustParse("B:uni(12)|E:ext|E:chunk(5,1)|raw")->spec(), "B:uni(12)|E:ext(drop)|E:chunk(5)|P:raw");
+  EXPECT_FALSE(Codec::Parse("B:uni(12)|E:ext|E:chunk(5,0)|raw").ok());
 }
 
 TEST(Scorers, InputsThatAreMissingOrOfTheWrongSizeAreNamed) {
