@@ -150,6 +150,47 @@ TEST(Merges, GaussianMergesIntoTheBestOfTheSet) {
   }
 }
 
+// Where the tokens of a set are one and the same, votes make attention that of all tokens.
+TEST(Merges, VotesGiveASetTheAttentionOfItsTokens) {
+  auto rng = testing::Rng(104);
+  SelectFixture f(60, rng);
+  constexpr uint64_t kBegins[] = {0, 5, 20, 30, 50, 53, 60};
+  for (uint32_t i = 0; i < f.heads(); ++i) {
+    std::normal_distribution<float> normal(0.0f, 1.0f);
+    for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
+      const uint64_t dim = f.layout.dim(tensor);
+      std::vector<float> rows;
+      for (uint64_t t = 0, set = 0; t < 60; ++t) {
+        const bool first = t == kBegins[set];
+        for (uint64_t c = 0; c < dim; ++c) rows.push_back(first ? normal(rng) : rows[rows.size() - dim]);
+        set += first ? 1 : 0;
+      }
+      f.rows.Store(i / 2, i % 2, tensor, rows);
+    }
+    std::fill_n(f.external.begin() + i * 60, 60, 0.0f);
+    for (uint64_t set = 0; set < 6; ++set) f.external[i * 60 + kBegins[set] + 1] = 1.0f;
+  }
+  Selection all;
+  all.classes.assign(f.heads() * 60, RowClass::kKept);
+  const auto voted = f.Run("B:uni(6)|E:ext|M:gauss(0.999,votes)|raw");
+  ASSERT_TRUE(voted.ok()) << voted.error().message;
+  double far = 0;
+  for (uint64_t head = 0; head < f.heads(); ++head) {
+    const float* q = f.rows.At(head / 2, head % 2, KvTensor::kKey, 11);
+    Selection one = *voted;
+    one.weights.clear();
+    const auto expected = Attention(f, all, head, q), got = Attention(f, *voted, head, q), without = Attention(f, one, head, q);
+    for (size_t c = 0; c < 6; ++c) {
+      EXPECT_NEAR(got[c], expected[c], 1e-5);
+      far = std::max(far, std::fabs(without[c] - expected[c]));
+    }
+    for (uint64_t set = 0; set < 6; ++set) {
+      EXPECT_EQ(voted->weights[2 * (head * 60 + kBegins[set] + 1)], static_cast<float>(kBegins[set + 1] - kBegins[set]));
+    }
+  }
+  EXPECT_GT(far, 0.01);
+}
+
 TEST(Merges, NearestMergesWhatIsLikeAndLosesTheRest) {
   auto rng = testing::Rng(104);
   SelectFixture f(60, rng);

@@ -39,6 +39,8 @@ Result<Fixtures> MakeFixtures(const FixtureOptions& options);
 
 /// Seeded numbers in the shape of keys and values (F1 of the acceptance harness).
 Capture SyntheticCapture();
+/// Keys and values in runs of neighbours that are alike, as KVMerger found them in large models.
+Capture RunsCapture();
 
 /// The common gate: the canonical spec parses to itself; encoding repeats itself to the byte; what the device path
 /// packs and unpacks through pages is what the codec encodes and decodes alone; the index sets are those of scores in

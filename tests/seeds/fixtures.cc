@@ -15,7 +15,7 @@ namespace kvasir::seeds {
 namespace {
 
 constexpr uint32_t kTextTokens = 768;
-constexpr uint32_t kSyntheticSeed = 20261126;
+constexpr uint32_t kSyntheticSeed = 20261126, kRunsSeed = 16;
 constexpr uint32_t kTextOffset = 40 * 1024;  ///< of held-out text: none of the bench's cases
 
 /// F1: one layer of two KV heads of 128. Rows of a falling spectrum (singular values 1 / (i + 1)), a few key channels
@@ -81,6 +81,47 @@ Capture SyntheticCapture() {
   c.query_peak.assign(heads * dim, 3.0f);
   c.query_norm.assign(heads, 24.0f);
   c.attention_peak.assign(heads * c.tokens, 0.05f);
+  return c;
+}
+
+Capture RunsCapture() {
+  std::mt19937 random(kRunsSeed);
+  std::normal_distribution<float> normal;
+  Capture c;
+  c.layout = {1, 2, 64, 64, ElementType::kBfloat16};
+  c.tokens = kSyntheticTokens;
+  c.query_heads = c.layout.kv_heads;
+  c.rows = quality::CapturedRows(c.layout, c.tokens);
+  const uint64_t n = c.tokens, dim = c.layout.key_dim;
+  for (uint32_t head = 0; head < c.layout.kv_heads; ++head) {
+    const std::span<float> keys = c.rows.Of(0, head, KvTensor::kKey), values = c.rows.Of(0, head, KvTensor::kValue);
+    std::vector<float> topic(2 * dim);
+    for (uint64_t t = 0, end = 0; t < n; ++t) {
+      const bool first = t == end;  // of a run of 3 to 8 tokens: it draws more attention than the others
+      for (float& x : topic) x = first ? normal(random) : x;
+      if (first) end = t + 3 + random() % 6;
+      for (uint64_t d = 0; d < dim; ++d) {
+        keys[t * dim + d] = Rounded((first ? 1.4f : 1.0f) * topic[d] + 0.25f * normal(random));
+        values[t * dim + d] = Rounded(topic[dim + d] + 0.5f * normal(random));
+      }
+    }
+    std::vector<double> e(n);
+    c.attention_sums.resize(c.attention_sums.size() + n);
+    for (uint64_t t = 0; t < n; ++t) {  // of a later turn: looks for any of the keys, and all are before it
+      const uint64_t like = random() % n;
+      double all = 0;
+      for (uint64_t d = 0; d < dim; ++d) c.queries.push_back(0.4f * keys[like * dim + d] + 0.5f * normal(random));
+      for (uint64_t k = 0; k < n; ++k) {
+        double dot = 0;
+        for (uint64_t d = 0; d < dim; ++d) dot += double{c.queries[c.queries.size() - dim + d]} * keys[k * dim + d];
+        all += e[k] = std::exp(dot / std::sqrt(double{1} * static_cast<double>(dim)));
+      }
+      for (uint64_t k = 0; k < n; ++k) c.attention_sums[head * n + k] += static_cast<float>(e[k] / all);
+    }
+  }
+  c.query_peak.assign(c.layout.kv_heads * dim, 3.0f);
+  c.query_norm.assign(c.layout.kv_heads, 24.0f);
+  c.attention_peak.assign(c.layout.kv_heads * n, 0.05f);
   return c;
 }
 
