@@ -3,8 +3,9 @@
 // the mean over its c tokens and over the heads of its layer (ChunkKV: Semantic-Preserving KV Cache Compression for
 // Efficient Long-Context LLM Inference, arXiv 2502.00299). Where the budget ends within a chunk, its earlier tokens are
 // kept.
-// Layer-wise index reuse, N_reuse of the paper: of every `layers` neighbouring layers the first one's chunk scores count
-// for all, so that they keep the same tokens under a budget that gives them the same number. 1 = every layer its own.
+// Layer-wise index reuse, N_reuse of the paper: of every `layers` neighbouring layers the first one's chunk scores
+// count for all, so that they keep the same tokens under a budget that gives them the same number. 1 = every layer its
+// own.
 #pragma once
 
 #include "kernels/stages/select_stage.h"

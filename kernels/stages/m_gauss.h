@@ -7,8 +7,8 @@
 //   k_p := sum g_i k_i / sum g_i, and v_p by the same weights
 // Other kept tokens of a set stay as they are; the window and the sinks are no pivots. Sums in float64, tokens
 // ascending.
-// A softmax gives one row the share of one token, not of the many that went into it. With votes a pivot counts as all of
-// them, w = 1 + their number, in the sums above and below the line (KeepKV: Achieving Periodic Lossless KV Cache
+// A softmax gives one row the share of one token, not of the many that went into it. With votes a pivot counts as all
+// of them, w = 1 + their number, in the sums above and below the line (KeepKV: Achieving Periodic Lossless KV Cache
 // Compression for Efficient LLM Inference, arXiv 2504.09936, its electoral votes); KVMerger has none.
 #pragma once
 

@@ -3,7 +3,8 @@
 // tokens. Costs n + 2d parameters a head instead of 2nd/g (ZipCache, arXiv 2405.14256).
 //
 // A token's vector is that of one head (head), or of all heads of the frame together (layer): then a frame of h heads
-// costs n + 2hd, as in the paper, whose d is that of the whole layer. Frames have as many heads as the parts of the view.
+// costs n + 2hd, as in the paper, whose d is that of the whole layer. Frames have as many heads as the parts of the
+// view.
 //   c_i = sqrt(max_j |x_ij|), rounded to fp16;  y_ij = x_ij * (1 / c_i), 0 where c_i is 0
 //   channel j: z_j = min_i y_ij, s_j = (max_i y_ij - z_j) / (2^b - 1), as Q:int asym;  x^_ij = (code * s_j + z_j) * c_i
 // Section: c fp16 [heads or 1][tokens] | s fp16 [heads][dim] | z fp16 [heads][dim].
@@ -48,7 +49,8 @@ struct CtokStage {
   static void Quantise(Run& run, const Args& a, const ChainFrame& frame, const float* x, uint8_t* section,
                        uint8_t* codes) {
     const uint32_t dim = frame.shape.dim, tokens = frame.shape.tokens;
-    const uint64_t rows = frame.rows(), channels = uint64_t{frame.shape.heads} * dim, of_tokens = Scales(a, frame.shape);
+    const uint64_t rows = frame.rows(), channels = uint64_t{frame.shape.heads} * dim,
+                   of_tokens = Scales(a, frame.shape);
     const IntSpec spec{a.bits, true, 0, false};
     float* y = frame.spare;
     run(of_tokens, [=] KVASIR_HD(uint64_t i) {  // its rows: i, and where heads share, i + tokens, i + 2 tokens, ...

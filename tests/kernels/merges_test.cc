@@ -179,13 +179,15 @@ TEST(Merges, VotesGiveASetTheAttentionOfItsTokens) {
     const float* q = f.rows.At(head / 2, head % 2, KvTensor::kKey, 11);
     Selection one = *voted;
     one.weights.clear();
-    const auto expected = Attention(f, all, head, q), got = Attention(f, *voted, head, q), without = Attention(f, one, head, q);
+    const auto expected = Attention(f, all, head, q), got = Attention(f, *voted, head, q),
+               without = Attention(f, one, head, q);
     for (size_t c = 0; c < 6; ++c) {
       EXPECT_NEAR(got[c], expected[c], 1e-5);
       far = std::max(far, std::fabs(without[c] - expected[c]));
     }
     for (uint64_t set = 0; set < 6; ++set) {
-      EXPECT_EQ(voted->weights[2 * (head * 60 + kBegins[set] + 1)], static_cast<float>(kBegins[set + 1] - kBegins[set]));
+      EXPECT_EQ(voted->weights[2 * (head * 60 + kBegins[set] + 1)],
+                static_cast<float>(kBegins[set + 1] - kBegins[set]));
     }
   }
   EXPECT_GT(far, 0.01);

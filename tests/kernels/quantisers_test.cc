@@ -69,11 +69,13 @@ TEST(ChannelSeparable, HeadsThatShareAScale) {
   stage.Quantise(x);
   for (size_t t = 0; t < 40; ++t) {
     double greatest = 0;
-    for (size_t i = 0; i < 3 * 16; ++i) greatest = std::max(greatest, std::fabs(double{x[(i / 16 * 40 + t) * 16 + i % 16]}));
+    for (size_t i = 0; i < 3 * 16; ++i)
+      greatest = std::max(greatest, std::fabs(double{x[(i / 16 * 40 + t) * 16 + i % 16]}));
     EXPECT_EQ(Float16ToFloat(Load16(&stage.section[2 * t])), Half(std::sqrt(greatest))) << t;
   }
   const auto back = stage.Dequantise();
-  for (size_t i = 0; i < x.size(); ++i) {  // half a step of its channel, times its token's scale; and the roundings of fp16
+  for (size_t i = 0; i < x.size();
+       ++i) {  // half a step of its channel, times its token's scale; and the roundings of fp16
     const double c = Float16ToFloat(Load16(&stage.section[2 * (i / 16 % 40)]));
     const double s = Float16ToFloat(Load16(&stage.section[2 * (40 + i / 16 / 40 * 16 + i % 16)]));
     ASSERT_LE(std::fabs(double{back[i]} - x[i]), 0.501 * s * c + 1e-3) << i;

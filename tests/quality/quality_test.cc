@@ -81,7 +81,8 @@ TEST(QualityTest, HadamardSpreadsOutliers) {
   EXPECT_LT(Of("T:had|int(4,tok)").attention_error, Of("int(4,tok)").attention_error);
 }
 
-// What the goal of ./run quality is reached with: fewer bits than TurboQuant's three, less error, and within the 3.2 bits asked.
+// What the goal of ./run quality is reached with: fewer bits than TurboQuant's three, less error, and within the 3.2
+// bits asked.
 TEST(QualityTest, KeysMeanAndEntropyCodingBeatThreeBitsAlone) {
   const Figures &ours = Of("k:T:mean|T:had|Q:lm(3)|ac(64)"), &plain = Of("T:had|Q:lm(3)");
   EXPECT_LT(ours.bits, plain.bits);

@@ -96,19 +96,33 @@ double AttentionErrorOf(const Capture& c, const char* spec, double* bits = nullp
   return quality::AttentionError(c, *stored);
 }
 
-/// Row 1.
+/// Row 1. Against its own backbone, as in the paper: KIVI-2 with groups of 64. Its ranks are 4 for a prompt and 2
+/// behind it; a block of 256 tokens pays for 2. The bound, which is no figure of the paper, is held where tokens
+/// repeat: what all of a word's tokens lose alike, attention does not average out, and a product of low rank brings it
+/// back. The model's figures are said.
 Verdict Gear(Fixtures& f, const Row& row, const Codec&, const StoredChain&) {
-  double ratio[2], more[2];
+  const std::string backbone = "k:int(2,chan,64)|v:int(2,tok,64)", sparse = "k:out(0.02,chan)|v:out(0.02,tok)|";
+  const Capture words = WordsCapture();
+  double ratio[2], by_rank[2], by_sparse[2], rank4[2], more[2];
   int i = 0;
-  for (const Capture* c : {&f.text, &f.synthetic}) {
-    double gear_bits = 0, kivi_bits = 0;
-    const double gear = AttentionErrorOf(*c, row.spec.c_str(), &gear_bits);
-    ratio[i] = gear / AttentionErrorOf(*c, "k:int(2,chan,32)|v:int(2,tok,32)", &kivi_bits);
-    more[i++] = gear_bits - kivi_bits;
+  for (const Capture* c : {&words, static_cast<const Capture*>(&f.text)}) {
+    double own_bits = 0, bits = 0;
+    const double kivi = AttentionErrorOf(*c, backbone.c_str(), &bits);
+    ratio[i] = AttentionErrorOf(*c, row.spec.c_str(), &own_bits) / kivi;
+    by_rank[i] = AttentionErrorOf(*c, (backbone + "|lr(2,3)").c_str()) / kivi;
+    by_sparse[i] = AttentionErrorOf(*c, (sparse + backbone).c_str()) / kivi;
+    rank4[i] = AttentionErrorOf(*c, (sparse + backbone + "|lr(4,3)").c_str()) / kivi;
+    more[i++] = own_bits - bits;
   }
-  const bool held = std::max(ratio[0], ratio[1]) <= 0.6 && std::max(more[0], more[1]) <= 0.9;
-  return {held, Said("error over KIVI-2's: %.2f on the model at %+.2f bits, %.2f on drawn rows of 128 at %+.2f",
-                     ratio[0], more[0], ratio[1], more[1])};
+  bool each_helps = true;
+  for (i = 0; i < 2; ++i)
+    each_helps &= ratio[i] < std::min(by_rank[i], by_sparse[i]) && std::max(by_rank[i], by_sparse[i]) < 1;
+  return {ratio[0] <= 0.6 && more[0] <= 0.9 && each_helps,
+          Said("of KIVI-2's error %.2f at %+.2f bits on drawn words, heads of 128 (rank 4: %.2f; rank alone %.2f, "
+               "outliers alone "
+               "%.2f); on the model, heads of 64, %.2f at %+.2f (%.2f; %.2f, %.2f)",
+               ratio[0], more[0], rank4[0], by_rank[0], by_sparse[0], ratio[1], more[1], rank4[1], by_rank[1],
+               by_sparse[1])};
 }
 
 /// Row 6.
@@ -160,8 +174,8 @@ double LayerError(const Capture& c, const char* spec) {
   return std::sqrt(error / size);
 }
 
-/// Row 13. The paper's token is that of a whole layer, 4,096 channels, over 4,096 tokens. Here a layer of 8 heads of 128, in
-/// blocks: n + 2hd parameters over those of groups, 2nhd/g, are g/n + g/(2hd).
+/// Row 13. The paper's token is that of a whole layer, 4,096 channels, over 4,096 tokens. Here a layer of 8 heads of
+/// 128, in blocks: n + 2hd parameters over those of groups, 2nhd/g, are g/n + g/(2hd).
 Verdict ZipCacheMetadata(Fixtures& f, const Row&, const Codec&, const StoredChain&) {
   const auto metadata = [](const char* spec, uint32_t tokens) {
     return (*Codec::Parse(spec))->BitsPerValue(KvTensor::kValue, {8, tokens, 128, ElementType::kBfloat16}) - 4;
@@ -173,7 +187,8 @@ Verdict ZipCacheMetadata(Fixtures& f, const Row&, const Codec&, const StoredChai
   const double alone = metadata("ctok(4)", 1024) / metadata("int(4,tok,32)", 1024);
   const double shared = LayerError(f.text, "ctok(4,layer)"), groups = LayerError(f.text, "int(4,tok,32)");
   return {ratio[2] <= 2.0 / 32,
-          Said("of the bits of groups of 32 (2/g is 0.063) %.3f in blocks of 1024, %.3f of 512, %.3f of 256; %.3f where heads "
+          Said("of the bits of groups of 32 (2/g is 0.063) %.3f in blocks of 1024, %.3f of 512, %.3f of 256; %.3f "
+               "where heads "
                "share no scale, as in this spec: they choose tokens of their own. Values: %.3f off, groups %.3f",
                ratio[2], ratio[1], ratio[0], alone, shared, groups)};
 }

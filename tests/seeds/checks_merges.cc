@@ -170,8 +170,8 @@ double AttentionErrorOf(const Capture& c, const std::string& spec) {
   return stored.ok() ? quality::AttentionError(c, *stored) : 1e300;
 }
 
-/// Row 16. The model's keys are alike only by their constant outliers, so that runs are not what the paper means by them:
-/// that merging is nearer than dropping is held on rows drawn in such runs.
+/// Row 16. The model's keys are alike only by their constant outliers, so that runs are not what the paper means by
+/// them: that merging is nearer than dropping is held on rows drawn in such runs.
 Verdict KvMerger(Fixtures& f, const Row& row, const Codec& codec, const StoredChain& stored) {
   const Merging model = Compare(f.text, row, stored, Gaussian);
   if (!model.wrong.empty()) return {false, model.wrong};
@@ -183,19 +183,21 @@ Verdict KvMerger(Fixtures& f, const Row& row, const Codec& codec, const StoredCh
   std::string votes = row.spec;
   votes.replace(votes.find("gauss(0.75)"), 11, "gauss(0.75,votes)");
   const double voted = AttentionErrorOf(runs, votes), voted_model = AttentionErrorOf(f.text, votes);
-  return {drawn.own < drawn.other && drawn.merged > 0 && voted < drawn.own,
-          Said("the reference's merges; error on drawn runs %.3f, dropped %.3f, with votes %.3f; on the model %.4f, %.4f, "
-               "%.4f: all its neighbours are alike (%.0f%%), and %.1f%% but for constant outliers (drawn: %.0f%%)",
-               drawn.own, drawn.other, voted, model.own, model.other, voted_model, 100 * Alike(f.text, false),
-               100 * Alike(f.text, true), 100 * Alike(runs, true))};
+  return {
+      drawn.own < drawn.other && drawn.merged > 0 && voted < drawn.own,
+      Said("the reference's merges; error on drawn runs %.3f, dropped %.3f, with votes %.3f; on the model %.4f, %.4f, "
+           "%.4f: all its neighbours are alike (%.0f%%), and %.1f%% but for constant outliers (drawn: %.0f%%)",
+           drawn.own, drawn.other, voted, model.own, model.other, voted_model, 100 * Alike(f.text, false),
+           100 * Alike(f.text, true), 100 * Alike(runs, true))};
 }
 /// Row 52.
 Verdict D2o(Fixtures& f, const Row& row, const Codec&, const StoredChain& stored) {
   const Merging m = Compare(f.text, row, stored, Nearest);
   if (!m.wrong.empty()) return {false, m.wrong};
-  return {true,
-          Said("%llu of %llu dropped tokens merged as the reference's map says; error %.4f, %.4f where they are dropped",
-               static_cast<unsigned long long>(m.merged), static_cast<unsigned long long>(m.dropped), m.own, m.other)};
+  return {
+      true,
+      Said("%llu of %llu dropped tokens merged as the reference's map says; error %.4f, %.4f where they are dropped",
+           static_cast<unsigned long long>(m.merged), static_cast<unsigned long long>(m.dropped), m.own, m.other)};
 }
 
 /// Keys around 12 points, values of uneven norms: what a sketch is good at.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What checks run on: a captured text of the reference model, and numbers drawn in the shape of a larger model's.
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <cstdarg>
@@ -15,7 +16,7 @@ namespace kvasir::seeds {
 namespace {
 
 constexpr uint32_t kTextTokens = 768;
-constexpr uint32_t kSyntheticSeed = 20261126, kRunsSeed = 16;
+constexpr uint32_t kSyntheticSeed = 20261126, kRunsSeed = 16, kWordsSeed = 1;
 constexpr uint32_t kTextOffset = 40 * 1024;  ///< of held-out text: none of the bench's cases
 
 /// F1: one layer of two KV heads of 128. Rows of a falling spectrum (singular values 1 / (i + 1)), a few key channels
@@ -122,6 +123,37 @@ Capture RunsCapture() {
   c.query_peak.assign(c.layout.kv_heads * dim, 3.0f);
   c.query_norm.assign(c.layout.kv_heads, 24.0f);
   c.attention_peak.assign(c.layout.kv_heads * n, 0.05f);
+  return c;
+}
+
+Capture WordsCapture() {
+  constexpr uint32_t kWords = 200;
+  std::mt19937 random(kWordsSeed);
+  std::normal_distribution<float> normal;
+  Capture c = SyntheticCapture();
+  const uint64_t n = c.tokens, dim = c.layout.key_dim;
+  std::vector<double> share;  // of the words up to one
+  for (uint32_t i = 0; i < kWords; ++i) share.push_back((i > 0 ? share[i - 1] : 0) + 1.0 / (i + 1));
+  for (uint32_t head = 0; head < c.layout.kv_heads; ++head) {
+    std::vector<uint64_t> word(n);
+    for (uint64_t& w : word) {
+      const double place = share.back() * (random() % 65536) / 65536;
+      w = static_cast<uint64_t>(std::upper_bound(share.begin(), share.end(), place) - share.begin());
+    }
+    for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
+      std::vector<float> of_word(kWords * dim);
+      for (float& x : of_word) x = normal(random);
+      const std::span<float> rows = c.rows.Of(0, head, tensor);
+      for (uint64_t i = 0; i < n * dim; ++i)
+        rows[i] = Rounded(of_word[word[i / dim] * dim + i % dim] + 0.1f * normal(random));
+    }
+    const auto keys = c.rows.Of(0, head, KvTensor::kKey);
+    for (uint64_t row = 0; row < 2 * n; ++row) {
+      const uint64_t like = random() % n;
+      float* q = &c.queries[(head * 2 * n + row) * dim];
+      for (uint64_t d = 0; d < dim; ++d) q[d] = 0.3f * keys[like * dim + d] + normal(random);
+    }
+  }
   return c;
 }
 

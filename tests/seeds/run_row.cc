@@ -53,7 +53,8 @@ Outcome RunRow(Fixtures& fixtures, const Row& row, bool sampled) {
   }
   Capture changed;
   if (IsOfFlags(row.number)) {
-    changed = WithFlags(fixtures.text, [&](uint32_t l, uint32_t h, uint32_t t) { return Flagged(row.number, l, h, t); });
+    changed =
+        WithFlags(fixtures.text, [&](uint32_t l, uint32_t h, uint32_t t) { return Flagged(row.number, l, h, t); });
   } else if (row.number == kFastGen) {
     changed = fixtures.text;
     changed.spans = MarkedSpans(fixtures.tokens);
