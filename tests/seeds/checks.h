@@ -63,6 +63,7 @@ std::span<const NamedCheck> CodecChecks();
 std::span<const NamedCheck> SelectionChecks();
 std::span<const NamedCheck> FlagChecks();
 std::span<const NamedCheck> LayerChecks();
+std::span<const NamedCheck> LinkChecks();
 std::span<const NamedCheck> MergeChecks();
 std::span<const NamedCheck> ModelChecks();
 

@@ -33,7 +33,7 @@ Capture WithFlags(const Capture& capture,
 
 const NamedCheck* FindCheck(uint32_t row) {
   for (const auto checks :
-       {CodecChecks(), SelectionChecks(), FlagChecks(), LayerChecks(), MergeChecks(), ModelChecks()}) {
+       {CodecChecks(), SelectionChecks(), FlagChecks(), LayerChecks(), LinkChecks(), MergeChecks(), ModelChecks()}) {
     for (const NamedCheck& check : checks) {
       if (check.row == row) return &check;
     }
