@@ -235,11 +235,10 @@ TEST(Merges, NearestMergesWhatIsLikeAndLosesTheRest) {
   }
 }
 
-/// Merged rows, or what none of them is: of values by scores, of keys direction and norm each by scores.
-TEST(Merges, ZeroClassTakesWhatRepeatsNothing) {
-  auto rng = testing::Rng(105);
-  SelectFixture f(48, rng);
-  for (uint32_t i = 0; i < f.heads(); ++i) {  // every third token repeats the one before it, longer and a little off
+/// 48 tokens a head: every third repeats the one before it, longer and a little off, and that one is paid most
+/// attention.
+void FillRepeats(SelectFixture& f, std::mt19937_64& rng) {
+  for (uint32_t i = 0; i < f.heads(); ++i) {
     for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
       const uint64_t dim = f.layout.dim(tensor);
       std::vector<float> rows(48 * dim);
@@ -250,6 +249,13 @@ TEST(Merges, ZeroClassTakesWhatRepeatsNothing) {
     }
     for (uint64_t t = 0; t < 48; ++t) f.sums[i * 48 + t] = (t % 3 == 1 ? 4.0f : 1.0f) + 0.01f * static_cast<float>(t);
   }
+}
+
+/// Of values the mean by scores, of keys direction and norm each.
+TEST(Merges, ZeroClassTakesWhatRepeatsNothing) {
+  auto rng = testing::Rng(105);
+  SelectFixture f(48, rng);
+  FillRepeats(f, rng);
   const testing::MemoryRows before = f.rows;
   const auto merged = f.Run("B:uni(16)|E:acc|M:zero(0.8)|raw");
   ASSERT_TRUE(merged.ok()) << merged.error().message;
