@@ -20,6 +20,7 @@
 #include "kernels/stages/e_chunk.h"
 #include "kernels/stages/e_expq.h"
 #include "kernels/stages/e_ext.h"
+#include "kernels/stages/e_gl.h"
 #include "kernels/stages/e_knorm.h"
 #include "kernels/stages/e_late.h"
 #include "kernels/stages/e_mv.h"
@@ -32,6 +33,7 @@
 #include "kernels/stages/m_gauss.h"
 #include "kernels/stages/m_kcen.h"
 #include "kernels/stages/m_near.h"
+#include "kernels/stages/m_zero.h"
 #include "kernels/stages/r_ends.h"
 #include "kernels/stages/stage_list.h"
 #include "kernels/stages/x_ext.h"
@@ -57,6 +59,7 @@ using SelectStages = StageList<  //
     NormalisedScorer,            //
     ExpectedScorer,              //
     ExternalScorer,              //
+    GlobalLocalScorer,           //
     KeyNormScorer,               //
     LateScorer,                  //
     MeanVarianceScorer,          //
@@ -70,6 +73,7 @@ using SelectStages = StageList<  //
     GaussianMerge,               //
     CentreMerge,                 //
     NearestMerge,                //
+    ZeroMerge,                   //
     SinkTokens,                  //
     WindowTokens,                //
     ExtentStage>;

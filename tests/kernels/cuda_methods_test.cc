@@ -26,6 +26,7 @@ const char* const kMoreSpecs[] = {
     "sinkhorn(4,32)|int(4,chan,64)",
     "mean|had|lm(4)",
     "ctok(4)",
+    "ctok(3,layer)",
     "fp8(e5m2,row)",
     "out(0.1,tok)|int(2,tok,16)|lr(4,2)",
     "hier(4+4,tok,64)|planes",

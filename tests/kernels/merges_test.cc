@@ -150,6 +150,49 @@ TEST(Merges, GaussianMergesIntoTheBestOfTheSet) {
   }
 }
 
+// Where the tokens of a set are one and the same, votes make attention that of all tokens.
+TEST(Merges, VotesGiveASetTheAttentionOfItsTokens) {
+  auto rng = testing::Rng(104);
+  SelectFixture f(60, rng);
+  constexpr uint64_t kBegins[] = {0, 5, 20, 30, 50, 53, 60};
+  for (uint32_t i = 0; i < f.heads(); ++i) {
+    std::normal_distribution<float> normal(0.0f, 1.0f);
+    for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
+      const uint64_t dim = f.layout.dim(tensor);
+      std::vector<float> rows;
+      for (uint64_t t = 0, set = 0; t < 60; ++t) {
+        const bool first = t == kBegins[set];
+        for (uint64_t c = 0; c < dim; ++c) rows.push_back(first ? normal(rng) : rows[rows.size() - dim]);
+        set += first ? 1 : 0;
+      }
+      f.rows.Store(i / 2, i % 2, tensor, rows);
+    }
+    std::fill_n(f.external.begin() + i * 60, 60, 0.0f);
+    for (uint64_t set = 0; set < 6; ++set) f.external[i * 60 + kBegins[set] + 1] = 1.0f;
+  }
+  Selection all;
+  all.classes.assign(f.heads() * 60, RowClass::kKept);
+  const auto voted = f.Run("B:uni(6)|E:ext|M:gauss(0.999,votes)|raw");
+  ASSERT_TRUE(voted.ok()) << voted.error().message;
+  double far = 0;
+  for (uint64_t head = 0; head < f.heads(); ++head) {
+    const float* q = f.rows.At(head / 2, head % 2, KvTensor::kKey, 11);
+    Selection one = *voted;
+    one.weights.clear();
+    const auto expected = Attention(f, all, head, q), got = Attention(f, *voted, head, q),
+               without = Attention(f, one, head, q);
+    for (size_t c = 0; c < 6; ++c) {
+      EXPECT_NEAR(got[c], expected[c], 1e-5);
+      far = std::max(far, std::fabs(without[c] - expected[c]));
+    }
+    for (uint64_t set = 0; set < 6; ++set) {
+      EXPECT_EQ(voted->weights[2 * (head * 60 + kBegins[set] + 1)],
+                static_cast<float>(kBegins[set + 1] - kBegins[set]));
+    }
+  }
+  EXPECT_GT(far, 0.01);
+}
+
 TEST(Merges, NearestMergesWhatIsLikeAndLosesTheRest) {
   auto rng = testing::Rng(104);
   SelectFixture f(60, rng);
@@ -190,6 +233,85 @@ TEST(Merges, NearestMergesWhatIsLikeAndLosesTheRest) {
       }
     }
   }
+}
+
+/// 48 tokens a head: every third repeats the one before it, longer and a little off, and that one is paid most
+/// attention.
+void FillRepeats(SelectFixture& f, std::mt19937_64& rng) {
+  for (uint32_t i = 0; i < f.heads(); ++i) {
+    for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
+      const uint64_t dim = f.layout.dim(tensor);
+      std::vector<float> rows(48 * dim);
+      std::normal_distribution<float> normal(0.0f, 1.0f);
+      for (uint64_t j = 0; j < rows.size(); ++j)
+        rows[j] = j / dim % 3 != 2 ? normal(rng) : 1.5f * rows[j - dim] + 0.1f * normal(rng);
+      f.rows.Store(i / 2, i % 2, tensor, rows);
+    }
+    for (uint64_t t = 0; t < 48; ++t) f.sums[i * 48 + t] = (t % 3 == 1 ? 4.0f : 1.0f) + 0.01f * static_cast<float>(t);
+  }
+}
+
+/// Of values the mean by scores, of keys direction and norm each.
+TEST(Merges, ZeroClassTakesWhatRepeatsNothing) {
+  auto rng = testing::Rng(105);
+  SelectFixture f(48, rng);
+  FillRepeats(f, rng);
+  const testing::MemoryRows before = f.rows;
+  const auto merged = f.Run("B:uni(16)|E:acc|M:zero(0.8)|raw");
+  ASSERT_TRUE(merged.ok()) << merged.error().message;
+  EXPECT_TRUE(merged->weights.empty());
+  for (uint64_t head = 0; head < f.heads(); ++head) {
+    for (uint64_t j = 1; j < 48; j += 3) {  // the centres: into each at least the one behind it, of the others few
+      ASSERT_EQ(merged->classes[head * 48 + j], RowClass::kKept);
+      const auto row = [&](KvTensor tensor, uint64_t t) { return before.At(head / 2, head % 2, tensor, t); };
+      const auto cosine = [&](KvTensor tensor, uint64_t a, uint64_t b) {
+        double dot = 0, x = 0, y = 0;
+        for (uint32_t c = 0; c < f.layout.dim(tensor); ++c) {
+          dot += double{row(tensor, a)[c]} * row(tensor, b)[c];
+          x += std::pow(row(tensor, a)[c], 2);
+          y += std::pow(row(tensor, b)[c], 2);
+        }
+        return dot / std::sqrt(x * y);
+      };
+      std::vector<uint64_t> members = {j};
+      for (uint64_t e = 0; e < 48; ++e) {
+        if (e % 3 == 1) continue;
+        uint64_t best = 48;
+        double greatest = 0.8;
+        for (uint64_t other = 1; other < 48; other += 3) {
+          const double r = cosine(KvTensor::kKey, e, other) * cosine(KvTensor::kValue, e, other);
+          if (r > greatest) {
+            greatest = r;
+            best = other;
+          }
+        }
+        if (best == j) members.push_back(e);
+      }
+      ASSERT_GE(members.size(), 2u);
+      std::vector<double> value(6), direction(8);
+      double all = 0, length = 0, size = 0;
+      for (const uint64_t i : members) {
+        const double s = f.sums[head * 48 + i];
+        double norm = 0;
+        for (int c = 0; c < 8; ++c) norm += std::pow(row(KvTensor::kKey, i)[c], 2);
+        norm = std::sqrt(norm);
+        for (size_t c = 0; c < 6; ++c) value[c] += s * row(KvTensor::kValue, i)[c];
+        for (size_t c = 0; c < 8; ++c) direction[c] += s * row(KvTensor::kKey, i)[c] / norm;
+        all += s;
+        length += s * norm;
+      }
+      for (const double x : direction) size += x * x;
+      for (size_t c = 0; c < 6; ++c)
+        EXPECT_NEAR(f.rows.At(head / 2, head % 2, KvTensor::kValue, j)[c], value[c] / all, 1e-5);
+      for (size_t c = 0; c < 8; ++c) {
+        EXPECT_NEAR(f.rows.At(head / 2, head % 2, KvTensor::kKey, j)[c], direction[c] / std::sqrt(size) * length / all,
+                    1e-5);
+      }
+    }
+  }
+  const auto refused = f.Run("B:uni(16)|E:knorm|M:zero|raw");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("E:gl"), std::string::npos);
 }
 
 TEST(Merges, ASketchOfWhatIsDroppedHasTheRightSumsOnAverage) {

@@ -57,11 +57,37 @@ TEST(ChannelSeparable, CodesAndMetadataAreZipCaches) {
     }
     ExpectCodes(stage.codes, reference);
   }
-  // V metadata at most 2/g of groupwise metadata (KIVI, g = 32, two fp16 a group).
-  const FrameShape block{1, 256, 128};
-  const double ctok = static_cast<double>(CtokStage::SectionBytes({4}, block));
-  const double groupwise = static_cast<double>(IntStage::SectionBytes({4, false, 32, false}, block));
-  EXPECT_LE(ctok / groupwise, 0.26) << "n + 2d parameters instead of 2nd/g: 512 of 2048";
+}
+
+// n + 2hd parameters where heads share a token's scale, h (n + 2d) where not, 2nhd/g of groups (KIVI): for g = 32
+TEST(ChannelSeparable, HeadsThatShareAScale) {
+  auto rng = testing::Rng(66);
+  const FrameShape shape{3, 40, 16};
+  StageUnderTest<CtokStage> stage{{4, 1}, shape};
+  ASSERT_EQ(stage.section.size(), 2 * (40 + 2 * 3 * 16));
+  const auto x = MakeRows(shape, Fill::kOutlierChannels, rng);
+  stage.Quantise(x);
+  for (size_t t = 0; t < 40; ++t) {
+    double greatest = 0;
+    for (size_t i = 0; i < 3 * 16; ++i)
+      greatest = std::max(greatest, std::fabs(double{x[(i / 16 * 40 + t) * 16 + i % 16]}));
+    EXPECT_EQ(Float16ToFloat(Load16(&stage.section[2 * t])), Half(std::sqrt(greatest))) << t;
+  }
+  const auto back = stage.Dequantise();
+  for (size_t i = 0; i < x.size();
+       ++i) {  // half a step of its channel, times its token's scale; and the roundings of fp16
+    const double c = Float16ToFloat(Load16(&stage.section[2 * (i / 16 % 40)]));
+    const double s = Float16ToFloat(Load16(&stage.section[2 * (40 + i / 16 / 40 * 16 + i % 16)]));
+    ASSERT_LE(std::fabs(double{back[i]} - x[i]), 0.501 * s * c + 1e-3) << i;
+  }
+  const auto ratio = [](uint32_t heads, uint32_t tokens, uint32_t together) {
+    const FrameShape block{heads, tokens, 128};
+    return static_cast<double>(CtokStage::SectionBytes({4, together}, block)) /
+           static_cast<double>(IntStage::SectionBytes({4, false, 32, false}, block));
+  };
+  EXPECT_EQ(ratio(8, 256, 0), 32.0 / 256 + 16.0 / 128);
+  EXPECT_EQ(ratio(8, 256, 1), 32.0 / 256 + 16.0 / 1024);
+  EXPECT_LE(ratio(8, 1024, 1), 2.0 / 32);
 }
 
 TEST(Fp8, IsTheFormatsRounding) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
+#include "tests/kernels/frames.h"
 #include "tests/kernels/select_chain.h"
 
 namespace kvasir {
@@ -165,6 +166,37 @@ TEST(Scorers, ForgettingInStepsIsTheClosedForm) {
   }
 }
 
+TEST(Scorers, GlobalAndLocalHaveTheSameMean) {
+  auto rng = testing::Rng(90);
+  SelectFixture f(40, rng);
+  const auto scores = f.Scores<GlobalLocalScorer>({8, 0});
+  for (uint64_t head = 0; head < f.heads(); ++head) {
+    std::vector<double> local(40);
+    double of_global = 0, of_local = 0;
+    for (uint64_t q = 2 * head; q < 2 * head + 2; ++q) {
+      for (uint64_t w = 4; w < 12; ++w) {  // the last 8 of 12 queries
+        std::vector<double> a;
+        double all = 0;
+        for (uint64_t t = 0; t <= 40 - 12 + w; ++t) {
+          double dot = 0;
+          for (uint64_t c = 0; c < 8; ++c)
+            dot += double{f.queries[(q * 12 + w) * 8 + c]} * f.rows.At(head / 2, head % 2, KvTensor::kKey, t)[c];
+          all += a.emplace_back(std::exp(dot / std::sqrt(8.0)));
+        }
+        for (size_t t = 0; t < a.size(); ++t) local[t] += a[t] / all;
+      }
+    }
+    for (uint64_t t = 0; t < 40; ++t) {
+      of_global += f.sums[head * 40 + t];
+      of_local += local[t];
+    }
+    for (uint64_t t = 0; t < 40; ++t) {
+      const double expected = f.sums[head * 40 + t] + local[t] * of_global / of_local;
+      EXPECT_NEAR(scores[head * 40 + t], expected, 1e-5 * expected);
+    }
+  }
+}
+
 TEST(Scorers, ChunksAndValueNorms) {
   auto rng = testing::Rng(85);
   SelectFixture f(25, rng);
@@ -199,6 +231,23 @@ TEST(Scorers, ChunksAndValueNorms) {
   }
 }
 
+TEST(Scorers, ChunksOfTwoLayersAreThoseOfTheFirst) {
+  auto rng = testing::Rng(89);
+  SelectFixture f(25, rng);
+  const SelectionSpec none;
+  std::vector<float> own = f.external, pairs = f.external;
+  ASSERT_TRUE(ChunkScores::Reshape({5, 1}, f.Context(none), own).ok());
+  ASSERT_TRUE(ChunkScores::Reshape({5, 2}, f.Context(none), pairs).ok());
+  for (uint64_t i = 0; i < pairs.size(); ++i) {
+    const uint64_t layer = i / 50, first = layer - layer % 2;  // the last of three layers is a pair of its own
+    ASSERT_EQ(pairs[i], own[first * 50 + i % 50]) << i;
+  }
+  EXPECT_NE(pairs, own);
+  EXPECT_EQ(testing::MustParse("B:uni(12)|E:ext|E:chunk(5,2)|raw")->spec(), "B:uni(12)|E:ext(drop)|E:chunk(5,2)|P:raw");
+  EXPECT_EQ(testing::MustParse("B:uni(12)|E:ext|E:chunk(5,1)|raw")->spec(), "B:uni(12)|E:ext(drop)|E:chunk(5)|P:raw");
+  EXPECT_FALSE(Codec::Parse("B:uni(12)|E:ext|E:chunk(5,0)|raw").ok());
+}
+
 TEST(Scorers, InputsThatAreMissingOrOfTheWrongSizeAreNamed) {
   auto rng = testing::Rng(86);
   SelectFixture f(20, rng);
@@ -211,6 +260,8 @@ TEST(Scorers, InputsThatAreMissingOrOfTheWrongSizeAreNamed) {
   const Case cases[] = {
       {"B:uni(0.5)|E:acc|raw", "attention_sums", &SelectInputs::attention_sums},
       {"B:uni(0.5)|E:accn|raw", "attention_sums", &SelectInputs::attention_sums},
+      {"B:uni(0.5)|E:gl(8)|raw", "attention_sums", &SelectInputs::attention_sums},
+      {"B:uni(0.5)|E:gl(8)|raw", "window_queries", &SelectInputs::window_queries},
       {"B:uni(0.5)|E:win(8)|raw", "window_queries", &SelectInputs::window_queries},
       {"B:uni(0.5)|E:expq|raw", "query_mean", &SelectInputs::query_mean},
       {"B:uni(0.5)|E:expq|raw", "query_covariance", &SelectInputs::query_covariance},

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import goals
 import orders
 import plot
 import selection
@@ -149,6 +150,7 @@ def write_results(options: argparse.Namespace, head: dict, rows: list[dict], fro
     lines = ["# What codecs cost the reference model", "", f"Made by `{command}`. What the columns mean: [README.md](README.md).", ""]
     if rows:
         lines += codec_lines(head, rows, front, beside(options.report) if options.report else None)
+        lines += goals.page(goals.check(head, rows))
     if chosen[1]:
         lines += selection.page(*chosen, beside(turns_path(options.report)) if options.report else None)
     lines += orders.page(kept)
@@ -186,15 +188,20 @@ def main() -> int:
     lossless_held = all(row["change"] == 0 and row["attention_error"] == 0
                         for row in rows if row["ok"] and row["family"] == "lossless")
     failed = [row["name"] for row in rows + chosen if not row["ok"]]
+    reached = goals.check(head, rows) if rows else []
     if options.json:
         for order in kept:
             print(json.dumps({"order": order}))
+        for goal in reached:
+            print(json.dumps(goal))
         print(json.dumps({"verb": "quality", "ok": lossless_held and not failed, "passed": len(rows) + len(chosen) - len(failed),
                           "failed": len(failed), "skipped": 0, "lossless_exact": lossless_held, "orders": len(kept),
-                          "orders_held": sum(order["held"] for order in kept), "pareto": [rows[i]["name"] for i in sorted(front)]}))
+                          "orders_held": sum(order["held"] for order in kept),
+                          "goals": len(reached), "goals_held": sum(goal["held"] for goal in reached), "pareto": [rows[i]["name"] for i in sorted(front)]}))
     else:
         if rows:
             print_table(head, rows, front)
+            goals.print_table(reached)
         if chosen:
             selection.print_table(chosen_head, chosen)
         orders.print_table(kept)

@@ -39,6 +39,11 @@ Result<Fixtures> MakeFixtures(const FixtureOptions& options);
 
 /// Seeded numbers in the shape of keys and values (F1 of the acceptance harness).
 Capture SyntheticCapture();
+/// Keys and values in runs of neighbours that are alike, as KVMerger found them in large models.
+Capture RunsCapture();
+/// Keys and values of 200 words that come by Zipf's law, and a little noise, no positions: what two bits lose of them
+/// is shared by the tokens of a word, GEAR's coherent residual.
+Capture WordsCapture();
 
 /// The common gate: the canonical spec parses to itself; encoding repeats itself to the byte; what the device path
 /// packs and unpacks through pages is what the codec encodes and decodes alone; the index sets are those of scores in
@@ -58,6 +63,7 @@ std::span<const NamedCheck> CodecChecks();
 std::span<const NamedCheck> SelectionChecks();
 std::span<const NamedCheck> FlagChecks();
 std::span<const NamedCheck> LayerChecks();
+std::span<const NamedCheck> LinkChecks();
 std::span<const NamedCheck> MergeChecks();
 std::span<const NamedCheck> ModelChecks();
 

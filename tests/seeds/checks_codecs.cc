@@ -96,19 +96,33 @@ double AttentionErrorOf(const Capture& c, const char* spec, double* bits = nullp
   return quality::AttentionError(c, *stored);
 }
 
-/// Row 1.
+/// Row 1. Against its own backbone, as in the paper: KIVI-2 with groups of 64. Its ranks are 4 for a prompt and 2
+/// behind it; a block of 256 tokens pays for 2. The bound, which is no figure of the paper, is held where tokens
+/// repeat: what all of a word's tokens lose alike, attention does not average out, and a product of low rank brings it
+/// back. The model's figures are said.
 Verdict Gear(Fixtures& f, const Row& row, const Codec&, const StoredChain&) {
-  double ratio[2], more[2];
+  const std::string backbone = "k:int(2,chan,64)|v:int(2,tok,64)", sparse = "k:out(0.02,chan)|v:out(0.02,tok)|";
+  const Capture words = WordsCapture();
+  double ratio[2], by_rank[2], by_sparse[2], rank4[2], more[2];
   int i = 0;
-  for (const Capture* c : {&f.text, &f.synthetic}) {
-    double gear_bits = 0, kivi_bits = 0;
-    const double gear = AttentionErrorOf(*c, row.spec.c_str(), &gear_bits);
-    ratio[i] = gear / AttentionErrorOf(*c, "k:int(2,chan,32)|v:int(2,tok,32)", &kivi_bits);
-    more[i++] = gear_bits - kivi_bits;
+  for (const Capture* c : {&words, static_cast<const Capture*>(&f.text)}) {
+    double own_bits = 0, bits = 0;
+    const double kivi = AttentionErrorOf(*c, backbone.c_str(), &bits);
+    ratio[i] = AttentionErrorOf(*c, row.spec.c_str(), &own_bits) / kivi;
+    by_rank[i] = AttentionErrorOf(*c, (backbone + "|lr(2,3)").c_str()) / kivi;
+    by_sparse[i] = AttentionErrorOf(*c, (sparse + backbone).c_str()) / kivi;
+    rank4[i] = AttentionErrorOf(*c, (sparse + backbone + "|lr(4,3)").c_str()) / kivi;
+    more[i++] = own_bits - bits;
   }
-  const bool held = std::max(ratio[0], ratio[1]) <= 0.6 && std::max(more[0], more[1]) <= 0.9;
-  return {held, Said("error over KIVI-2's: %.2f on the model at %+.2f bits, %.2f on drawn rows of 128 at %+.2f",
-                     ratio[0], more[0], ratio[1], more[1])};
+  bool each_helps = true;
+  for (i = 0; i < 2; ++i)
+    each_helps &= ratio[i] < std::min(by_rank[i], by_sparse[i]) && std::max(by_rank[i], by_sparse[i]) < 1;
+  return {ratio[0] <= 0.6 && more[0] <= 0.9 && each_helps,
+          Said("of KIVI-2's error %.2f at %+.2f bits on drawn words, heads of 128 (rank 4: %.2f; rank alone %.2f, "
+               "outliers alone "
+               "%.2f); on the model, heads of 64, %.2f at %+.2f (%.2f; %.2f, %.2f)",
+               ratio[0], more[0], rank4[0], by_rank[0], by_sparse[0], ratio[1], more[1], rank4[1], by_rank[1],
+               by_sparse[1])};
 }
 
 /// Row 6.
@@ -136,16 +150,47 @@ Verdict Sage(Fixtures& f, const Row& row, const Codec& codec, const StoredChain&
           Said("error %.4f with the mean apart, %.4f without; tiles: ", with, without) + agreement.said()};
 }
 
-/// Row 13.
-Verdict ZipCacheMetadata(Fixtures&, const Row&, const Codec&, const StoredChain&) {
-  const FrameShape shape{1, kTokens, 128, ElementType::kBfloat16};
-  const auto metadata = [&](const char* spec) {
-    return (*Codec::Parse(spec))->BitsPerValue(KvTensor::kValue, shape) - 4;
+/// Relative error of the first block's values of one layer, all its heads in one frame.
+double LayerError(const Capture& c, const char* spec) {
+  const FrameShape shape{c.layout.kv_heads, kTokens, c.layout.value_dim, c.layout.element};
+  std::vector<std::byte> dense(shape.bytes()), back(shape.bytes()), scratch;
+  const auto value = [&](std::span<const std::byte> from, uint64_t i) {
+    return LoadElement(shape.element, reinterpret_cast<const uint8_t*>(from.data()) + 2 * i);
   };
-  const double own = metadata("ctok(4)"), of32 = metadata("int(4,tok,32)"), of16 = metadata("int(4,tok,16)");
-  return {own <= 2.0 / 32 * of32,
-          Said("%.3f bits: %.3f of groups of 32 (2/g is 0.063), %.3f of 16 (0.125); heads of 128 do not share a scale",
-               own, own / of32, own / of16)};
+  for (uint64_t i = 0; i < shape.elements(); ++i) {
+    const uint64_t in_head = uint64_t{kTokens} * shape.dim;
+    const float x = c.rows.Of(1, static_cast<uint32_t>(i / in_head), KvTensor::kValue)[i % in_head];
+    StoreElement(shape.element, x, reinterpret_cast<uint8_t*>(dense.data()) + 2 * i);
+  }
+  const auto codec = *Codec::Parse(spec);
+  std::vector<std::byte> frame(codec->MaxFrameBytes(KvTensor::kValue, shape));
+  frame.resize(codec->Encode(KvTensor::kValue, shape, dense, frame, scratch));
+  if (!codec->Decode(KvTensor::kValue, shape, frame, back, scratch).ok()) return 1e300;
+  double error = 0, size = 0;
+  for (uint64_t i = 0; i < shape.elements(); ++i) {
+    error += std::pow(double{value(back, i)} - value(dense, i), 2);
+    size += std::pow(value(dense, i), 2);
+  }
+  return std::sqrt(error / size);
+}
+
+/// Row 13. The paper's token is that of a whole layer, 4,096 channels, over 4,096 tokens. Here a layer of 8 heads of
+/// 128, in blocks: n + 2hd parameters over those of groups, 2nhd/g, are g/n + g/(2hd).
+Verdict ZipCacheMetadata(Fixtures& f, const Row&, const Codec&, const StoredChain&) {
+  const auto metadata = [](const char* spec, uint32_t tokens) {
+    return (*Codec::Parse(spec))->BitsPerValue(KvTensor::kValue, {8, tokens, 128, ElementType::kBfloat16}) - 4;
+  };
+  double ratio[3];
+  for (int i = 0; i < 3; ++i) {
+    ratio[i] = metadata("ctok(4,layer)", 256u << i) / metadata("int(4,tok,32)", 256u << i);
+  }
+  const double alone = metadata("ctok(4)", 1024) / metadata("int(4,tok,32)", 1024);
+  const double shared = LayerError(f.text, "ctok(4,layer)"), groups = LayerError(f.text, "int(4,tok,32)");
+  return {ratio[2] <= 2.0 / 32,
+          Said("of the bits of groups of 32 (2/g is 0.063) %.3f in blocks of 1024, %.3f of 512, %.3f of 256; %.3f "
+               "where heads "
+               "share no scale, as in this spec: they choose tokens of their own. Values: %.3f off, groups %.3f",
+               ratio[2], ratio[1], ratio[0], alone, shared, groups)};
 }
 
 /// Row 15.

@@ -107,17 +107,6 @@ Verdict FromStoredScores(Fixtures& f, const Row&, const Codec&, const StoredChai
   return {true, "budgets 0.5, 0.25, 0.15 from the same fp16 scores, each within the one before"};
 }
 
-/// Row 37. The share of the link is a matter of transports, and is not measured here.
-Verdict OneHead(Fixtures& f, const Row&, const Codec& codec, const StoredChain&) {
-  const FrameShape shape{1, 256, f.text.layout.key_dim, f.text.layout.element};
-  std::vector<std::byte> dense(shape.bytes()), frame(codec.MaxFrameBytes(KvTensor::kKey, shape)), back(shape.bytes()),
-      scratch;
-  for (size_t i = 0; i < dense.size(); ++i) dense[i] = static_cast<std::byte>(i * 31);
-  frame.resize(codec.Encode(KvTensor::kKey, shape, dense, frame, scratch));
-  if (!codec.Decode(KvTensor::kKey, shape, frame, back, scratch).ok() || back != dense) return {false, "not alone"};
-  return {false, "an extent of one head decodes alone; its share of the link's rate is not measured by this table"};
-}
-
 /// Row 3.
 Verdict Compensation(Fixtures& f, const Row&, const Codec&, const StoredChain& stored) {
   uint32_t tokens = 0;
@@ -156,7 +145,7 @@ Verdict Compensation(Fixtures& f, const Row&, const Codec&, const StoredChain& s
                      100 * stored.bits() / 16, tokens, worst)};
 }
 
-constexpr NamedCheck kChecks[] = {{3, Compensation}, {5, FlagsAlone},        {18, FlagsAlone},  {37, OneHead},
+constexpr NamedCheck kChecks[] = {{3, Compensation}, {5, FlagsAlone},        {18, FlagsAlone},
                                   {40, FlagsAlone},  {42, FromStoredScores}, {55, GrowingChain}};
 
 }  // namespace

@@ -147,6 +147,66 @@ Verdict Squeeze(Fixtures& f, const Row&, const Codec&, const StoredChain& stored
   return {total == uint64_t{192} * layers, "tokens of the layers: " + counts + "; the sum is the budget's"};
 }
 
+/// The tokens that ChunkKV keeps of a layer: whole chunks of ten, best mean first, until the budget ends in one.
+std::vector<bool> KeptChunks(const Capture& c, std::span<const float> scores, uint64_t layer, uint32_t budget,
+                             uint32_t window) {
+  constexpr uint64_t kChunk = 10;
+  const uint64_t n = c.tokens, heads = c.layout.kv_heads;
+  std::vector<std::pair<double, uint64_t>> chunks;  // minus the mean, its first token
+  for (uint64_t begin = 0; begin < n; begin += kChunk) {
+    const uint64_t end = std::min(begin + kChunk, n);
+    double sum = 0;
+    for (uint64_t head = 0; head < heads; ++head) {
+      for (uint64_t t = begin; t < end; ++t) sum += scores[(layer * heads + head) * n + t];
+    }
+    chunks.emplace_back(-sum / static_cast<double>(heads * (end - begin)), begin);
+  }
+  std::sort(chunks.begin(), chunks.end());
+  std::vector<bool> kept(n);
+  for (uint64_t t = n - window; t < n; ++t) kept[t] = true;
+  uint64_t left = budget - window;
+  for (const auto& [unused, begin] : chunks) {
+    for (uint64_t t = begin; t < std::min(begin + kChunk, n) && left > 0; ++t) {
+      if (kept[t]) continue;
+      kept[t] = true;
+      --left;
+    }
+  }
+  return kept;
+}
+
+/// Row 47. The scores of single tokens are E:win's, which the gate holds to float64 in other rows.
+Verdict ChunkKv(Fixtures& f, const Row& row, const Codec& codec, const StoredChain& stored) {
+  const uint32_t heads = f.text.layout.kv_heads, n = f.text.tokens, layers = f.text.layout.layers;
+  quality::CapturedRows rows = f.text.rows;
+  const SelectInputs inputs = f.text.Inputs(*codec.selection());
+  std::vector<float> scores(uint64_t{layers} * heads * n);
+  const SelectionContext context{f.text.layout, n, *codec.selection(), inputs, rows};
+  if (!WindowScorer::Score({32, 7}, context, scores).ok()) return {false, "no scores"};
+  std::set<std::vector<bool>> indices;
+  for (uint64_t layer = 0; layer < layers; ++layer) {
+    const std::vector<bool> expected = KeptChunks(f.text, scores, layer - layer % 2, n / 4, 32);
+    indices.insert(expected);
+    for (uint64_t head = 0; head < heads; ++head) {
+      for (uint64_t t = 0; t < n; ++t) {
+        const RowClass of = stored.selection.classes[(layer * heads + head) * n + t];
+        if ((of != RowClass::kDropped) != expected[t]) {
+          return {false, Said("layer %u keeps other tokens than the reference", static_cast<unsigned>(layer))};
+        }
+      }
+    }
+  }
+  std::string own = row.spec;
+  own.replace(own.find("chunk(10,2)"), 11, "chunk(10)");
+  const auto alone = quality::StoreChain(**Codec::Parse(own), f.text);
+  if (!alone.ok()) return {false, alone.error().message};
+  return {indices.size() == layers / 2,
+          Said("%u layers of %u heads keep by %u indices, the reference's; error %.4f, %.4f where each layer has its "
+               "own (a frame decodes alone: each carries the map, 2 bits a row)",
+               layers, heads, static_cast<unsigned>(indices.size()), quality::AttentionError(f.text, stored),
+               quality::AttentionError(f.text, *alone))};
+}
+
 /// Row 51.
 Verdict Forgetting(Fixtures& f, const Row&, const Codec&, const StoredChain&) {
   constexpr uint32_t kTokens = 256;
@@ -199,7 +259,8 @@ Verdict KeyNorm(Fixtures& f, const Row&, const Codec& codec, const StoredChain&)
           "chosen from K alone; a block's scores are the same whatever follows (its layers: all, no @layers yet)"};
 }
 
-constexpr NamedCheck kChecks[] = {{24, GreedyH2o}, {30, WholeExamples}, {34, Squeeze}, {51, Forgetting}, {61, KeyNorm}};
+constexpr NamedCheck kChecks[] = {{24, GreedyH2o}, {30, WholeExamples}, {34, Squeeze},
+                                  {47, ChunkKv},   {51, Forgetting},    {61, KeyNorm}};
 
 }  // namespace
 

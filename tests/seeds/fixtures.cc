@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What checks run on: a captured text of the reference model, and numbers drawn in the shape of a larger model's.
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <cstdarg>
@@ -15,7 +16,7 @@ namespace kvasir::seeds {
 namespace {
 
 constexpr uint32_t kTextTokens = 768;
-constexpr uint32_t kSyntheticSeed = 20261126;
+constexpr uint32_t kSyntheticSeed = 20261126, kRunsSeed = 16, kWordsSeed = 1;
 constexpr uint32_t kTextOffset = 40 * 1024;  ///< of held-out text: none of the bench's cases
 
 /// F1: one layer of two KV heads of 128. Rows of a falling spectrum (singular values 1 / (i + 1)), a few key channels
@@ -81,6 +82,78 @@ Capture SyntheticCapture() {
   c.query_peak.assign(heads * dim, 3.0f);
   c.query_norm.assign(heads, 24.0f);
   c.attention_peak.assign(heads * c.tokens, 0.05f);
+  return c;
+}
+
+Capture RunsCapture() {
+  std::mt19937 random(kRunsSeed);
+  std::normal_distribution<float> normal;
+  Capture c;
+  c.layout = {1, 2, 64, 64, ElementType::kBfloat16};
+  c.tokens = kSyntheticTokens;
+  c.query_heads = c.layout.kv_heads;
+  c.rows = quality::CapturedRows(c.layout, c.tokens);
+  const uint64_t n = c.tokens, dim = c.layout.key_dim;
+  for (uint32_t head = 0; head < c.layout.kv_heads; ++head) {
+    const std::span<float> keys = c.rows.Of(0, head, KvTensor::kKey), values = c.rows.Of(0, head, KvTensor::kValue);
+    std::vector<float> topic(2 * dim);
+    for (uint64_t t = 0, end = 0; t < n; ++t) {
+      const bool first = t == end;  // of a run of 3 to 8 tokens: it draws more attention than the others
+      for (float& x : topic) x = first ? normal(random) : x;
+      if (first) end = t + 3 + random() % 6;
+      for (uint64_t d = 0; d < dim; ++d) {
+        keys[t * dim + d] = Rounded((first ? 1.4f : 1.0f) * topic[d] + 0.25f * normal(random));
+        values[t * dim + d] = Rounded(topic[dim + d] + 0.5f * normal(random));
+      }
+    }
+    std::vector<double> e(n);
+    c.attention_sums.resize(c.attention_sums.size() + n);
+    for (uint64_t t = 0; t < n; ++t) {  // of a later turn: looks for any of the keys, and all are before it
+      const uint64_t like = random() % n;
+      double all = 0;
+      for (uint64_t d = 0; d < dim; ++d) c.queries.push_back(0.4f * keys[like * dim + d] + 0.5f * normal(random));
+      for (uint64_t k = 0; k < n; ++k) {
+        double dot = 0;
+        for (uint64_t d = 0; d < dim; ++d) dot += double{c.queries[c.queries.size() - dim + d]} * keys[k * dim + d];
+        all += e[k] = std::exp(dot / std::sqrt(double{1} * static_cast<double>(dim)));
+      }
+      for (uint64_t k = 0; k < n; ++k) c.attention_sums[head * n + k] += static_cast<float>(e[k] / all);
+    }
+  }
+  c.query_peak.assign(c.layout.kv_heads * dim, 3.0f);
+  c.query_norm.assign(c.layout.kv_heads, 24.0f);
+  c.attention_peak.assign(c.layout.kv_heads * n, 0.05f);
+  return c;
+}
+
+Capture WordsCapture() {
+  constexpr uint32_t kWords = 200;
+  std::mt19937 random(kWordsSeed);
+  std::normal_distribution<float> normal;
+  Capture c = SyntheticCapture();
+  const uint64_t n = c.tokens, dim = c.layout.key_dim;
+  std::vector<double> share;  // of the words up to one
+  for (uint32_t i = 0; i < kWords; ++i) share.push_back((i > 0 ? share[i - 1] : 0) + 1.0 / (i + 1));
+  for (uint32_t head = 0; head < c.layout.kv_heads; ++head) {
+    std::vector<uint64_t> word(n);
+    for (uint64_t& w : word) {
+      const double place = share.back() * (random() % 65536) / 65536;
+      w = static_cast<uint64_t>(std::upper_bound(share.begin(), share.end(), place) - share.begin());
+    }
+    for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
+      std::vector<float> of_word(kWords * dim);
+      for (float& x : of_word) x = normal(random);
+      const std::span<float> rows = c.rows.Of(0, head, tensor);
+      for (uint64_t i = 0; i < n * dim; ++i)
+        rows[i] = Rounded(of_word[word[i / dim] * dim + i % dim] + 0.1f * normal(random));
+    }
+    const auto keys = c.rows.Of(0, head, KvTensor::kKey);
+    for (uint64_t row = 0; row < 2 * n; ++row) {
+      const uint64_t like = random() % n;
+      float* q = &c.queries[(head * 2 * n + row) * dim];
+      for (uint64_t d = 0; d < dim; ++d) q[d] = 0.3f * keys[like * dim + d] + normal(random);
+    }
+  }
   return c;
 }
 

@@ -33,7 +33,7 @@ Capture WithFlags(const Capture& capture,
 
 const NamedCheck* FindCheck(uint32_t row) {
   for (const auto checks :
-       {CodecChecks(), SelectionChecks(), FlagChecks(), LayerChecks(), MergeChecks(), ModelChecks()}) {
+       {CodecChecks(), SelectionChecks(), FlagChecks(), LayerChecks(), LinkChecks(), MergeChecks(), ModelChecks()}) {
     for (const NamedCheck& check : checks) {
       if (check.row == row) return &check;
     }
@@ -53,7 +53,8 @@ Outcome RunRow(Fixtures& fixtures, const Row& row, bool sampled) {
   }
   Capture changed;
   if (IsOfFlags(row.number)) {
-    changed = WithFlags(fixtures.text, [&](uint32_t l, uint32_t h, uint32_t t) { return Flagged(row.number, l, h, t); });
+    changed =
+        WithFlags(fixtures.text, [&](uint32_t l, uint32_t h, uint32_t t) { return Flagged(row.number, l, h, t); });
   } else if (row.number == kFastGen) {
     changed = fixtures.text;
     changed.spans = MarkedSpans(fixtures.tokens);
