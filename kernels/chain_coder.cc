@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/chain.h"
+#include "kernels/simd/bodies.h"
 
 namespace kvasir {
 namespace {
@@ -42,9 +43,26 @@ void ForEachStage(const ChainPlan& plan, Use&& use) {
   WithStage(plan.packer, use);
 }
 
+/// `plan` is Q:int | P:bits, behind the transforms it has.
+bool IsIntAndBits(const ChainPlan& plan) {
+  return !plan.repaired && plan.quantiser.stage == AllStages::IndexOf<IntStage>() &&
+         plan.packer.stage == AllStages::IndexOf<BitsStage>();
+}
+
+/// The arguments of `call`. REQUIRES: it calls S.
+template <class S>
+typename S::Args ArgsOf(const StageCall& call) {
+  typename S::Args args;
+  std::memcpy(&args, call.args, sizeof args);
+  return args;
+}
+
 class ChainCoder final : public FrameCoder {
  public:
-  explicit ChainCoder(const ChainPlan& plan) : plan_(plan) {}
+  explicit ChainCoder(const ChainPlan& plan) : plan_(plan) {
+    rotated_ =
+        IsIntAndBits(plan) && plan.transform_count == 1 && plan.transforms[0].stage == AllStages::IndexOf<HadStage>();
+  }
   bool lossless() const override { return false; }
   DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kChain, nullptr, &plan_}; }
   Result<bool> Check(const FrameShape& shape) const override { return CheckChain(plan_, shape); }
@@ -78,7 +96,13 @@ class ChainCoder final : public FrameCoder {
   }
 
   uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
-                  Destination, const FrameInputs& inputs) const override {
+                  Destination destination, const FrameInputs& inputs) const override {
+    if (rotated_) {
+      const IntFrame f = LayOutIntFrame(ArgsOf<IntStage>(plan_.quantiser), shape);
+      if (simd::EncodeRotatedFrame(ArgsOf<HadStage>(plan_.transforms[0]), f, dense, out, scratch, destination)) {
+        return f.frame_bytes;
+      }
+    }
     const ChainLayout layout = LayOutChain(plan_, shape);
     const ChainRoom room = Room(plan_, layout, shape.elements(), scratch);
     ChainOutcome outcome;
@@ -89,7 +113,8 @@ class ChainCoder final : public FrameCoder {
   }
 
   Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
-                      std::vector<std::byte>& scratch, Destination) const override {
+                      std::vector<std::byte>& scratch, Destination destination) const override {
+    if (rotated_ && DecodeRotated(shape, frame, dense, scratch, destination)) return true;
     const ChainLayout layout = LayOutChain(plan_, shape);
     if (frame.size() < layout.packed_at || frame.size() > layout.max_bytes()) {
       return Error{ErrorCode::kDataLoss, "frame has " + std::to_string(frame.size()) + " bytes, its shape needs " +
@@ -105,7 +130,17 @@ class ChainCoder final : public FrameCoder {
   }
 
  private:
+  /// False where the stages must do it: they also say what is wrong.
+  bool DecodeRotated(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
+                     std::vector<std::byte>& scratch, Destination destination) const {
+    const IntFrame f = LayOutIntFrame(ArgsOf<IntStage>(plan_.quantiser), shape);
+    return frame.size() == f.frame_bytes && !HasBadParameter(frame.first(f.codes_at)) &&
+           simd::DecodeRotatedFrame(ArgsOf<HadStage>(plan_.transforms[0]), f, frame.data(), dense, scratch,
+                                    destination);
+  }
+
   const ChainPlan plan_;
+  bool rotated_ = false;  ///< T:had | Q:int | P:bits
 };
 
 }  // namespace
@@ -190,12 +225,7 @@ Result<StoredRows> FrameCoder::Rows(const FrameShape& shape, std::span<const uin
 }
 
 std::shared_ptr<const FrameCoder> MakeChainCoder(const ChainPlan& plan) {
-  if (plan.transform_count == 0 && !plan.repaired && plan.quantiser.stage == AllStages::IndexOf<IntStage>() &&
-      plan.packer.stage == AllStages::IndexOf<BitsStage>()) {
-    IntSpec spec;
-    std::memcpy(&spec, plan.quantiser.args, sizeof spec);
-    return MakeIntCoder(spec);
-  }
+  if (plan.transform_count == 0 && IsIntAndBits(plan)) return MakeIntCoder(ArgsOf<IntStage>(plan.quantiser));
   return std::make_shared<ChainCoder>(plan);
 }
 

@@ -11,6 +11,14 @@ void Copy(const uint8_t* from, uint8_t* to, uint64_t bytes, Destination) { std::
 void Fence() {}
 bool EncodeIntFrame(const IntFrame&, const uint8_t*, uint8_t*, std::vector<std::byte>&, Destination) { return false; }
 bool DecodeIntFrame(const IntFrame&, const uint8_t*, uint8_t*, std::vector<std::byte>&, Destination) { return false; }
+bool EncodeRotatedFrame(const HadStage::Args&, const IntFrame&, const uint8_t*, uint8_t*, std::vector<std::byte>&,
+                        Destination) {
+  return false;
+}
+bool DecodeRotatedFrame(const HadStage::Args&, const IntFrame&, const uint8_t*, uint8_t*, std::vector<std::byte>&,
+                        Destination) {
+  return false;
+}
 bool EncodeSplitChunk(const uint8_t*, uint8_t*, uint8_t*, SplitChunk&, Destination) { return false; }
 bool DecodeSplitChunk(const uint8_t*, const uint8_t*, const SplitChunk&, uint8_t*, Destination) { return false; }
 

@@ -12,6 +12,7 @@
 #include "kernels/stages/p_splitans.h"
 #include "kernels/stages/p_splitexp.h"
 #include "kernels/stages/q_int.h"
+#include "kernels/stages/t_had.h"
 
 namespace kvasir::simd {
 
@@ -28,6 +29,12 @@ bool EncodeIntFrame(const IntFrame& f, const uint8_t* dense, uint8_t* frame, std
 /// REQUIRES: the frame has f.frame_bytes and finite parameters.
 bool DecodeIntFrame(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std::vector<std::byte>& scratch,
                     Destination destination);
+
+/// T:had | Q:int | P:bits, whose frame is that of Q:int. As above.
+bool EncodeRotatedFrame(const HadStage::Args& had, const IntFrame& f, const uint8_t* dense, uint8_t* frame,
+                        std::vector<std::byte>& scratch, Destination destination);
+bool DecodeRotatedFrame(const HadStage::Args& had, const IntFrame& f, const uint8_t* frame, uint8_t* dense,
+                        std::vector<std::byte>& scratch, Destination destination);
 
 /// One full chunk (kSplitChunk values) of bf16, see p_splitexp.h: fixed part and escapes. Answers false, with both
 /// unspecified, when more than kSplitFewEscapes values escape: the reference then asks the histogram.
