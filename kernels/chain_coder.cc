@@ -8,10 +8,44 @@
 namespace kvasir {
 namespace {
 
+/// Bodies in loops on the calling thread, and those of simd/.
 struct CpuRun {
   template <class Body>
   void operator()(uint64_t items, const Body& body) {
     for (uint64_t i = 0; i < items; ++i) body(i);
+  }
+  bool Body(step::Load, ElementsOfChain, const ChainFrame& frame, const uint8_t* dense, float* x) {
+    return simd::LoadRows(frame.shape.element, dense, frame.shape.elements(), x);
+  }
+  bool Body(step::Store, ElementsOfChain, const ChainFrame& frame, const float* x, uint8_t* dense) {
+    return simd::StoreRows(frame.shape.element, x, frame.shape.elements(), dense);
+  }
+  bool Body(step::Forward, HadStage, const HadStage::Args& args, const ChainFrame& frame, float* x, uint8_t*) {
+    return simd::RotateFloats(args, frame.shape.dim, false, static_cast<uint32_t>(frame.rows()), x);
+  }
+  bool Body(step::Inverse, HadStage, const HadStage::Args& args, const ChainFrame& frame, const uint8_t*, float* x) {
+    return simd::RotateFloats(args, frame.shape.dim, true, static_cast<uint32_t>(frame.rows()), x);
+  }
+  bool Body(step::Quantise, IntStage, const IntSpec& args, const ChainFrame& frame, const float* x, uint8_t* section,
+            uint8_t* codes) {
+    return simd::QuantiseInt(LayOutIntFrame(args, frame.shape), x, section, codes);
+  }
+  bool Body(step::Dequantise, IntStage, const IntSpec& args, const ChainFrame& frame, const uint8_t* section,
+            const uint8_t* codes, float* x) {
+    return simd::DequantiseInt(LayOutIntFrame(args, frame.shape), section, codes, x);
+  }
+  bool Body(step::Pack, BitsStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
+            uint8_t* out) {
+    const uint32_t dim = frame.shape.dim;
+    if (width.row_bits != nullptr || !simd::PackRows(width.bits, codes, dim, frame.rows(), out)) return false;
+    frame.outcome->packed_bytes = static_cast<uint32_t>(frame.rows() * PackedRowBytes(width.bits, dim));
+    return true;
+  }
+  bool Body(step::Unpack, BitsStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* in, uint32_t bytes,
+            uint8_t* codes) {
+    const uint32_t dim = frame.shape.dim;
+    return width.row_bits == nullptr && bytes == frame.rows() * PackedRowBytes(width.bits, dim) &&
+           simd::UnpackRows(width.bits, in, dim, frame.rows(), codes);
   }
 };
 

@@ -19,6 +19,13 @@ bool DecodeRotatedFrame(const HadStage::Args&, const IntFrame&, const uint8_t*, 
                         Destination) {
   return false;
 }
+bool LoadRows(ElementType, const uint8_t*, uint64_t, float*) { return false; }
+bool StoreRows(ElementType, const float*, uint64_t, uint8_t*) { return false; }
+bool RotateFloats(const HadStage::Args&, uint32_t, bool, uint32_t, float*) { return false; }
+bool QuantiseInt(const IntFrame&, const float*, uint8_t*, uint8_t*) { return false; }
+bool DequantiseInt(const IntFrame&, const uint8_t*, const uint8_t*, float*) { return false; }
+bool PackRows(uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*) { return false; }
+bool UnpackRows(uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*) { return false; }
 bool EncodeSplitChunk(const uint8_t*, uint8_t*, uint8_t*, SplitChunk&, Destination) { return false; }
 bool DecodeSplitChunk(const uint8_t*, const uint8_t*, const SplitChunk&, uint8_t*, Destination) { return false; }
 

@@ -36,6 +36,21 @@ bool EncodeRotatedFrame(const HadStage::Args& had, const IntFrame& f, const uint
 bool DecodeRotatedFrame(const HadStage::Args& had, const IntFrame& f, const uint8_t* frame, uint8_t* dense,
                         std::vector<std::byte>& scratch, Destination destination);
 
+// Steps of a chain (chain.h), over rows of floats and of codes that lie one behind the other. As above; where they
+// answer false, they may have written a part.
+
+/// ChainInput of `count` elements; and finite floats back, false where one is not.
+bool LoadRows(ElementType type, const uint8_t* dense, uint64_t count, float* x);
+bool StoreRows(ElementType type, const float* x, uint64_t count, uint8_t* dense);
+/// HadStage::Forward, or Inverse where `back`.
+bool RotateFloats(const HadStage::Args& had, uint32_t dim, bool back, uint32_t rows, float* x);
+/// IntStage.
+bool QuantiseInt(const IntFrame& f, const float* x, uint8_t* section, uint8_t* codes);
+bool DequantiseInt(const IntFrame& f, const uint8_t* section, const uint8_t* codes, float* x);
+/// PackRow and UnpackRow of `rows` rows.
+bool PackRows(uint32_t bits, const uint8_t* codes, uint32_t dim, uint64_t rows, uint8_t* out);
+bool UnpackRows(uint32_t bits, const uint8_t* in, uint32_t dim, uint64_t rows, uint8_t* codes);
+
 /// One full chunk (kSplitChunk values) of bf16, see p_splitexp.h: fixed part and escapes. Answers false, with both
 /// unspecified, when more than kSplitFewEscapes values escape: the reference then asks the histogram.
 bool EncodeSplitChunk(const uint8_t* in, uint8_t* fixed, uint8_t* tail, SplitChunk& chunk, Destination destination);

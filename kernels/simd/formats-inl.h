@@ -204,6 +204,65 @@ struct Fp16Pairs : PairsOfElements<Fp16Pairs> {
   }
 };
 
+constexpr uint32_t kFloatLanes = hn::MaxLanes(LanesF32());
+constexpr uint32_t kStep = 2 * kFloatLanes;  // channels
+
+/// Floats of a row on their way, in steps.
+struct RowPairs {
+  static constexpr bool kElements = false;
+  static constexpr bool kJoinsInOrder = false;
+  static constexpr uint64_t kBytes = 4;
+  static HWY_INLINE void Load(const uint8_t* p, VecF32& even, VecF32& odd) {
+    even = hn::LoadU(LanesF32(), reinterpret_cast<const float*>(p));
+    odd = hn::LoadU(LanesF32(), reinterpret_cast<const float*>(p) + kFloatLanes);
+  }
+  template <bool kStream>
+  static HWY_INLINE void Store(VecF32 even, VecF32 odd, uint8_t* p) {
+    hn::StoreU(even, LanesF32(), reinterpret_cast<float*>(p));
+    hn::StoreU(odd, LanesF32(), reinterpret_cast<float*>(p) + kFloatLanes);
+  }
+};
+
+/// fp32 elements, in the manner of PairsOfElements.
+struct Fp32Pairs {
+  static constexpr bool kElements = true;
+  static constexpr bool kJoinsInOrder = false;
+  static constexpr uint64_t kBytes = 4;
+  using LanesOfMagnitudes = Lanes32;
+  using Magnitudes = Vec32;
+  static HWY_INLINE void Load(const uint8_t* p, VecF32& even, VecF32& odd) {
+    hn::LoadInterleaved2(LanesF32(), reinterpret_cast<const float*>(p), even, odd);
+  }
+  template <bool kStream>
+  static HWY_INLINE void Store(VecF32 even, VecF32 odd, uint8_t* p) {
+    hn::StoreInterleaved2(even, odd, LanesF32(), reinterpret_cast<float*>(p));
+  }
+  static HWY_INLINE void LoadTurned(const uint8_t* p, const uint8_t* turn, Magnitudes& greatest, VecF32& even,
+                                    VecF32& odd) {
+    VecF32 even_turn, odd_turn;
+    Load(p, even, odd);
+    Load(turn, even_turn, odd_turn);
+    greatest = hn::Max(greatest, hn::BitCast(Lanes32(), hn::Max(hn::And(BitsOf(even), U32(0x7FFFFFFF)),
+                                                                hn::And(BitsOf(odd), U32(0x7FFFFFFF)))));
+    even = hn::Xor(even, even_turn);
+    odd = hn::Xor(odd, odd_turn);
+  }
+  template <bool kStream>
+  static HWY_INLINE void StoreTurned(VecF32 even, VecF32 odd, const uint8_t* turn, uint8_t* p) {
+    VecF32 even_turn, odd_turn;
+    Load(turn, even_turn, odd_turn);
+    hn::StoreInterleaved2(hn::Xor(even, even_turn), hn::Xor(odd, odd_turn), LanesF32(), reinterpret_cast<float*>(p));
+  }
+  static HWY_INLINE void StoreSigns(VecU32 even, VecU32 odd, uint8_t* turn) {
+    hn::StoreInterleaved2(FloatOf(even), FloatOf(odd), LanesF32(), reinterpret_cast<float*>(turn));
+  }
+  static HWY_INLINE bool IsBeyond(Magnitudes greatest) {
+    const VecF32 largest = F32(65504.0f);
+    return !hn::AllFalse(Lanes32(), hn::Gt(greatest, hn::BitCast(Lanes32(), largest)));
+  }
+  static HWY_INLINE hn::Mask<LanesF32> IsNaN(VecF32 v) { return hn::IsNaN(v); }
+};
+
 }  // namespace HWY_NAMESPACE
 }  // namespace kvasir::simd
 HWY_AFTER_NAMESPACE();

@@ -19,60 +19,6 @@ HWY_BEFORE_NAMESPACE();
 namespace kvasir::simd {
 namespace HWY_NAMESPACE {
 
-constexpr uint32_t kFloatLanes = hn::MaxLanes(LanesF32());
-constexpr uint32_t kStep = 2 * kFloatLanes;  // channels
-
-/// Floats of a row on their way, in steps.
-struct RowPairs {
-  static constexpr bool kElements = false;
-  static constexpr bool kJoinsInOrder = false;
-  static constexpr uint64_t kBytes = 4;
-  static HWY_INLINE void Load(const uint8_t* p, VecF32& even, VecF32& odd) {
-    even = hn::LoadU(LanesF32(), reinterpret_cast<const float*>(p));
-    odd = hn::LoadU(LanesF32(), reinterpret_cast<const float*>(p) + kFloatLanes);
-  }
-  template <bool kStream>
-  static HWY_INLINE void Store(VecF32 even, VecF32 odd, uint8_t* p) {
-    hn::StoreU(even, LanesF32(), reinterpret_cast<float*>(p));
-    hn::StoreU(odd, LanesF32(), reinterpret_cast<float*>(p) + kFloatLanes);
-  }
-};
-
-/// fp32 elements, in the manner of PairsOfElements.
-struct Fp32Pairs {
-  static constexpr bool kElements = true;
-  static constexpr uint64_t kBytes = 4;
-  using LanesOfMagnitudes = Lanes32;
-  using Magnitudes = Vec32;
-  static HWY_INLINE void Load(const uint8_t* p, VecF32& even, VecF32& odd) {
-    hn::LoadInterleaved2(LanesF32(), reinterpret_cast<const float*>(p), even, odd);
-  }
-  static HWY_INLINE void LoadTurned(const uint8_t* p, const uint8_t* turn, Magnitudes& greatest, VecF32& even,
-                                    VecF32& odd) {
-    VecF32 even_turn, odd_turn;
-    Load(p, even, odd);
-    Load(turn, even_turn, odd_turn);
-    greatest = hn::Max(greatest, hn::BitCast(Lanes32(), hn::Max(hn::And(BitsOf(even), U32(0x7FFFFFFF)),
-                                                                hn::And(BitsOf(odd), U32(0x7FFFFFFF)))));
-    even = hn::Xor(even, even_turn);
-    odd = hn::Xor(odd, odd_turn);
-  }
-  template <bool kStream>
-  static HWY_INLINE void StoreTurned(VecF32 even, VecF32 odd, const uint8_t* turn, uint8_t* p) {
-    VecF32 even_turn, odd_turn;
-    Load(turn, even_turn, odd_turn);
-    hn::StoreInterleaved2(hn::Xor(even, even_turn), hn::Xor(odd, odd_turn), LanesF32(), reinterpret_cast<float*>(p));
-  }
-  static HWY_INLINE void StoreSigns(VecU32 even, VecU32 odd, uint8_t* turn) {
-    hn::StoreInterleaved2(FloatOf(even), FloatOf(odd), LanesF32(), reinterpret_cast<float*>(turn));
-  }
-  static HWY_INLINE bool IsBeyond(Magnitudes greatest) {
-    const VecF32 largest = F32(65504.0f);
-    return !hn::AllFalse(Lanes32(), hn::Gt(greatest, hn::BitCast(Lanes32(), largest)));
-  }
-  static HWY_INLINE hn::Mask<LanesF32> IsNaN(VecF32 v) { return hn::IsNaN(v); }
-};
-
 /// T:had of one frame.
 struct Rotation {
   uint32_t dim = 0, width = 0;
@@ -199,12 +145,11 @@ HWY_INLINE void FarRounds(const Rotation& r, uint32_t from, float* row) {
 }
 
 /// Steps to `rows`, which are `dim` floats apart.
-template <uint32_t kSteps, uint32_t kRows>
+template <class Rows, uint32_t kSteps, uint32_t kRows>
 HWY_INLINE void StoreSteps(const Steps<kSteps, kRows>& x, uint32_t dim, float* rows) {
   for (uint32_t s = 0; s < x.kAll; ++s) {
     float* at = rows + s / kSteps * dim + s % kSteps * kStep;
-    hn::StoreU(x.even[s], LanesF32(), at);
-    hn::StoreU(x.odd[s], LanesF32(), at + kFloatLanes);
+    Rows::template Store<false>(x.even[s], x.odd[s], reinterpret_cast<uint8_t*>(at));
   }
 }
 
@@ -215,9 +160,9 @@ HWY_INLINE VecF32 Bounded(VecF32 v, VecF32 turn) {
   return hn::IfThenElse(Pairs::IsNaN(v), turn, bounded);
 }
 
-/// HadStage::Forward of `rows` rows of elements, kRows at a time, but for the bounds where kCareful is false. Returns
-/// the greatest magnitudes.
-template <class Pairs, uint32_t kSteps, uint32_t kRows, bool kCareful>
+/// HadStage::Forward of `rows` rows of elements to floats as Rows lays them, kRows at a time, but for the bounds where
+/// kCareful is false. Returns the greatest magnitudes.
+template <class Pairs, class Rows, uint32_t kSteps, uint32_t kRows, bool kCareful>
 HWY_INLINE typename Pairs::Magnitudes RotateRows(const Rotation& rotation, const uint8_t* in, uint32_t rows,
                                                  float* out) {
   constexpr uint32_t kChannels = kSteps * kStep;
@@ -241,7 +186,7 @@ HWY_INLINE typename Pairs::Magnitudes RotateRows(const Rotation& rotation, const
       }
       Rounds(r.width, uppers, x);
       if (r.width <= kChannels) Scale(r.root, x);
-      StoreSteps(x, r.dim, out + c);
+      StoreSteps<Rows>(x, r.dim, out + c);
     }
     if (r.width <= kChannels) continue;
     for (uint32_t i = 0; i < kRows; ++i) FarRounds(r, kChannels, out + i * uint64_t{r.dim});
@@ -251,19 +196,20 @@ HWY_INLINE typename Pairs::Magnitudes RotateRows(const Rotation& rotation, const
 
 /// The same, as many at a time as is best. False where an element is beyond kIntInputMax or NaN and kCareful is false:
 /// the floats are then wrong.
-template <class Pairs, uint32_t kSteps, bool kCareful>
+template <class Pairs, class Rows, uint32_t kSteps, bool kCareful>
 HWY_INLINE bool Rotate(const Rotation& r, const uint8_t* in, uint32_t rows, float* out) {
   const uint32_t first = rows / kRowsAtOnce * kRowsAtOnce;
-  auto greatest = RotateRows<Pairs, kSteps, kRowsAtOnce, kCareful>(r, in, first, out);
+  auto greatest = RotateRows<Pairs, Rows, kSteps, kRowsAtOnce, kCareful>(r, in, first, out);
   if (first < rows) {
-    greatest = hn::Max(greatest, RotateRows<Pairs, kSteps, 1, kCareful>(r, in + Pairs::kBytes * first * r.dim,
-                                                                        rows - first, out + uint64_t{first} * r.dim));
+    greatest =
+        hn::Max(greatest, RotateRows<Pairs, Rows, kSteps, 1, kCareful>(r, in + Pairs::kBytes * first * r.dim,
+                                                                       rows - first, out + uint64_t{first} * r.dim));
   }
   return kCareful || !Pairs::IsBeyond(greatest);
 }
 
 /// HadStage::Inverse of `count` rows of floats, which are used up, to elements; kRows at a time.
-template <class Pairs, uint32_t kSteps, uint32_t kRows, bool kStream>
+template <class Pairs, class Rows, uint32_t kSteps, uint32_t kRows, bool kStream>
 HWY_INLINE void RotateRowsBack(const Rotation& rotation, float* rows, uint32_t count, uint8_t* out) {
   constexpr uint32_t kChannels = kSteps * kStep;
   const Rotation r = rotation;
@@ -276,11 +222,11 @@ HWY_INLINE void RotateRowsBack(const Rotation& rotation, float* rows, uint32_t c
         Steps<kSteps, kRows> x;
         for (uint32_t s = 0; s < x.kAll; ++s) {
           const float* at = rows + s / kSteps * r.dim + c + s % kSteps * kStep;
-          RowPairs::Load(reinterpret_cast<const uint8_t*>(at), x.even[s], x.odd[s]);
+          Rows::Load(reinterpret_cast<const uint8_t*>(at), x.even[s], x.odd[s]);
         }
         if (pass == 0 || !far) Rounds(r.width, uppers, x);
         if (pass == 0) {
-          StoreSteps(x, r.dim, rows + c);
+          StoreSteps<Rows>(x, r.dim, rows + c);
           continue;
         }
         if (!far) Scale(r.root, x);
@@ -296,13 +242,21 @@ HWY_INLINE void RotateRowsBack(const Rotation& rotation, float* rows, uint32_t c
 }
 
 /// The same, as many at a time as is best.
-template <class Pairs, uint32_t kSteps, bool kStream>
+template <class Pairs, class Rows, uint32_t kSteps, bool kStream>
 HWY_INLINE void RotateBack(const Rotation& r, float* rows, uint32_t count, uint8_t* out) {
   const uint32_t first = count / kRowsAtOnce * kRowsAtOnce;
-  RotateRowsBack<Pairs, kSteps, kRowsAtOnce, kStream>(r, rows, first, out);
+  RotateRowsBack<Pairs, Rows, kSteps, kRowsAtOnce, kStream>(r, rows, first, out);
   if (first == count) return;
-  RotateRowsBack<Pairs, kSteps, 1, kStream>(r, rows + uint64_t{first} * r.dim, count - first,
-                                            out + Pairs::kBytes * first * r.dim);
+  RotateRowsBack<Pairs, Rows, kSteps, 1, kStream>(r, rows + uint64_t{first} * r.dim, count - first,
+                                                  out + Pairs::kBytes * first * r.dim);
+}
+
+/// use.template operator()<kSteps>(): as many steps at once as a width has and registers hold.
+template <class Use>
+HWY_INLINE void WithSteps(uint32_t width, const Use& use) {
+  if (width >= 4 * kStep) return use.template operator()<4>();
+  if (width >= 2 * kStep) return use.template operator()<2>();
+  return use.template operator()<1>();
 }
 
 }  // namespace HWY_NAMESPACE

@@ -146,6 +146,20 @@ TEST(SameChainBits, HadamardOfWideRows) {
   });
 }
 
+/// Chains that take some of their steps from simd/.
+TEST(SameChainBits, OtherChains) {
+  CompareChains(43, 150, [](std::mt19937_64& rng, uint32_t) {
+    const char* transforms[] = {"out(0.01,chan)|", "mean|",     "norm|had|",     "mean|had|",
+                                "delta(4)|",       "had|norm|", "out(0.02,tok)|"};
+    const char* quantisers[] = {"lm(4)", "lm(3)", "lm(2)", "fp8", "fp8(e5m2,row)", "nvfp4", "ctok(4)"};
+    const std::string before = transforms[rng() % 7];
+    const uint64_t which = rng() % 4;
+    if (which == 0) return before + AnyInt(rng) + "|ac";
+    if (which == 1) return before + AnyInt(rng) + "|lr(2)";
+    return before + (which == 2 ? AnyInt(rng) : quantisers[rng() % 7]);
+  });
+}
+
 /// Sums of the greatest elements pass the bound of Q:int behind the transform only.
 TEST(SameChainBits, HadamardOfGreatValues) {
   ForEachTarget([] {
