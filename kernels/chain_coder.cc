@@ -34,6 +34,27 @@ struct CpuRun {
             const uint8_t* codes, float* x) {
     return simd::DequantiseInt(LayOutIntFrame(args, frame.shape), section, codes, x);
   }
+  bool Body(step::Forward, MeanStage, MeanStage::Args, const ChainFrame& frame, float* x, uint8_t* section) {
+    return simd::TakeMeans(frame.shape, x, section);
+  }
+  bool Body(step::Inverse, MeanStage, MeanStage::Args, const ChainFrame& frame, const uint8_t* section, float* x) {
+    return simd::GiveMeans(frame.shape, section, x);
+  }
+  bool Body(step::Forward, NormStage, NormStage::Args, const ChainFrame& frame, float* x, uint8_t* section) {
+    return simd::Normalise(frame.shape, x, section);
+  }
+  bool Body(step::Quantise, LmStage, const LmStage::Args& args, const ChainFrame& frame, const float* x,
+            uint8_t* section, uint8_t* codes) {
+    return simd::QuantiseLm(args.bits, frame.shape, x, section, codes);
+  }
+  bool Body(step::Dequantise, LmStage, const LmStage::Args& args, const ChainFrame& frame, const uint8_t* section,
+            const uint8_t* codes, float* x) {
+    return simd::DequantiseLm(args.bits, frame.shape, section, codes, x);
+  }
+  bool Body(step::Quantise, Fp8Stage, const Fp8Stage::Args& args, const ChainFrame& frame, const float* x,
+            uint8_t* section, uint8_t* codes) {
+    return simd::QuantiseFp8(args, frame.shape, x, section, codes);
+  }
   bool Body(step::Pack, BitsStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
             uint8_t* out) {
     const uint32_t dim = frame.shape.dim;

@@ -26,6 +26,12 @@ bool QuantiseInt(const IntFrame&, const float*, uint8_t*, uint8_t*) { return fal
 bool DequantiseInt(const IntFrame&, const uint8_t*, const uint8_t*, float*) { return false; }
 bool PackRows(uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*) { return false; }
 bool UnpackRows(uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*) { return false; }
+bool TakeMeans(const FrameShape&, float*, uint8_t*) { return false; }
+bool GiveMeans(const FrameShape&, const uint8_t*, float*) { return false; }
+bool Normalise(const FrameShape&, float*, uint8_t*) { return false; }
+bool QuantiseLm(uint32_t, const FrameShape&, const float*, uint8_t*, uint8_t*) { return false; }
+bool DequantiseLm(uint32_t, const FrameShape&, const uint8_t*, const uint8_t*, float*) { return false; }
+bool QuantiseFp8(const Fp8Stage::Args&, const FrameShape&, const float*, uint8_t*, uint8_t*) { return false; }
 bool EncodeSplitChunk(const uint8_t*, uint8_t*, uint8_t*, SplitChunk&, Destination) { return false; }
 bool DecodeSplitChunk(const uint8_t*, const uint8_t*, const SplitChunk&, uint8_t*, Destination) { return false; }
 
