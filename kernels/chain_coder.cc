@@ -55,6 +55,18 @@ struct CpuRun {
             uint8_t* section, uint8_t* codes) {
     return simd::QuantiseFp8(args, frame.shape, x, section, codes);
   }
+  bool Body(step::Dequantise, Fp8Stage, const Fp8Stage::Args& args, const ChainFrame& frame, const uint8_t* section,
+            const uint8_t* codes, float* x) {
+    return simd::DequantiseFp8(args, frame.shape, section, codes, x);
+  }
+  bool Body(step::Quantise, Nvfp4Stage, Nvfp4Stage::Args, const ChainFrame& frame, const float* x, uint8_t* section,
+            uint8_t* codes) {
+    return simd::QuantiseNvfp4(frame.shape, x, section, codes);
+  }
+  bool Body(step::Dequantise, Nvfp4Stage, Nvfp4Stage::Args, const ChainFrame& frame, const uint8_t* section,
+            const uint8_t* codes, float* x) {
+    return simd::DequantiseNvfp4(frame.shape, section, codes, x);
+  }
   bool Body(step::Pack, BitsStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
             uint8_t* out) {
     const uint32_t dim = frame.shape.dim;

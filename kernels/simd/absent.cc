@@ -32,6 +32,9 @@ bool Normalise(const FrameShape&, float*, uint8_t*) { return false; }
 bool QuantiseLm(uint32_t, const FrameShape&, const float*, uint8_t*, uint8_t*) { return false; }
 bool DequantiseLm(uint32_t, const FrameShape&, const uint8_t*, const uint8_t*, float*) { return false; }
 bool QuantiseFp8(const Fp8Stage::Args&, const FrameShape&, const float*, uint8_t*, uint8_t*) { return false; }
+bool DequantiseFp8(const Fp8Stage::Args&, const FrameShape&, const uint8_t*, const uint8_t*, float*) { return false; }
+bool QuantiseNvfp4(const FrameShape&, const float*, uint8_t*, uint8_t*) { return false; }
+bool DequantiseNvfp4(const FrameShape&, const uint8_t*, const uint8_t*, float*) { return false; }
 bool EncodeSplitChunk(const uint8_t*, uint8_t*, uint8_t*, SplitChunk&, Destination) { return false; }
 bool DecodeSplitChunk(const uint8_t*, const uint8_t*, const SplitChunk&, uint8_t*, Destination) { return false; }
 

@@ -14,6 +14,7 @@
 #include "kernels/stages/q_fp8.h"
 #include "kernels/stages/q_int.h"
 #include "kernels/stages/q_lm.h"
+#include "kernels/stages/q_nvfp4.h"
 #include "kernels/stages/t_had.h"
 
 namespace kvasir::simd {
@@ -53,13 +54,17 @@ bool DequantiseInt(const IntFrame& f, const uint8_t* section, const uint8_t* cod
 bool PackRows(uint32_t bits, const uint8_t* codes, uint32_t dim, uint64_t rows, uint8_t* out);
 bool UnpackRows(uint32_t bits, const uint8_t* in, uint32_t dim, uint64_t rows, uint8_t* codes);
 
-/// MeanStage::Forward and Inverse; NormStage::Forward; LmStage and Fp8Stage.
+/// MeanStage::Forward and Inverse; NormStage::Forward; LmStage, Fp8Stage and Nvfp4Stage.
 bool TakeMeans(const FrameShape& s, float* x, uint8_t* section);
 bool GiveMeans(const FrameShape& s, const uint8_t* section, float* x);
 bool Normalise(const FrameShape& s, float* x, uint8_t* section);
 bool QuantiseLm(uint32_t bits, const FrameShape& s, const float* x, uint8_t* section, uint8_t* codes);
 bool DequantiseLm(uint32_t bits, const FrameShape& s, const uint8_t* section, const uint8_t* codes, float* x);
 bool QuantiseFp8(const Fp8Stage::Args& args, const FrameShape& s, const float* x, uint8_t* section, uint8_t* codes);
+bool DequantiseFp8(const Fp8Stage::Args& args, const FrameShape& s, const uint8_t* section, const uint8_t* codes,
+                   float* x);
+bool QuantiseNvfp4(const FrameShape& s, const float* x, uint8_t* section, uint8_t* codes);
+bool DequantiseNvfp4(const FrameShape& s, const uint8_t* section, const uint8_t* codes, float* x);
 
 /// One full chunk (kSplitChunk values) of bf16, see p_splitexp.h: fixed part and escapes. Answers false, with both
 /// unspecified, when more than kSplitFewEscapes values escape: the reference then asks the histogram.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stages of chains in SIMD, over rows of floats that are multiples of 32: T:mean, T:norm, Q:lm and Q:fp8. Same bits as
-// the stages' own bodies. A sum over the channels of a row keeps its order: each lane sums a row of its own.
+// Stages of chains in SIMD, over rows of floats that are multiples of 32: T:mean, T:norm, Q:lm, Q:fp8 and Q:nvfp4. Same
+// bits as the stages' own bodies. A sum over the channels of a row keeps its order: each lane sums a row of its own.
 #include "kernels/simd/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -26,6 +26,11 @@ bool NormAny(const FrameShape&, float*, uint8_t*) { return false; }
 bool QuantiseLmAny(uint32_t, const FrameShape&, const float*, uint8_t*, uint8_t*) { return false; }
 bool DequantiseLmAny(uint32_t, const FrameShape&, const uint8_t*, const uint8_t*, float*) { return false; }
 bool QuantiseFp8Any(const Fp8Stage::Args&, const FrameShape&, const float*, uint8_t*, uint8_t*) { return false; }
+bool DequantiseFp8Any(const Fp8Stage::Args&, const FrameShape&, const uint8_t*, const uint8_t*, float*) {
+  return false;
+}
+bool QuantiseNvfp4Any(const FrameShape&, const float*, uint8_t*, uint8_t*) { return false; }
+bool DequantiseNvfp4Any(const FrameShape&, const uint8_t*, const uint8_t*, float*) { return false; }
 
 #else
 
@@ -164,18 +169,38 @@ bool QuantiseLmAny(uint32_t bits, const FrameShape& s, const float* x, uint8_t* 
   return true;
 }
 
-bool DequantiseLmAny(uint32_t bits, const FrameShape& s, const uint8_t* section, const uint8_t* codes, float* x) {
+/// The values that codes stand for, whatever they are.
+struct CodeValues {
+  template <class ValueOf>
+  explicit CodeValues(const ValueOf& value_of) {
+    for (uint32_t code = 0; code < 256; ++code) values[code] = value_of(static_cast<uint8_t>(code));
+  }
+  float values[256];
+};
+
+/// `count` values times `scale`; a multiple of the lanes.
+HWY_INLINE void ScaleValues(const CodeValues& of, const uint8_t* codes, uint32_t count, float scale, float* x) {
   const LanesF32 d;
-  float levels[256];
-  for (uint32_t code = 0; code < 256; ++code) levels[code] = LmStage::Level(bits, code);
-  for (uint64_t row = 0; row < RowsOf(s); ++row) {
-    const VecF32 scale = F32(Float16ToFloat(Load16(section + 2 * row)));
-    for (uint64_t i = row * s.dim; i < (row + 1) * s.dim; i += kFloatLanes) {
-      const Vec32 code = hn::PromoteTo(Lanes32(), hn::LoadU(Bytes(), codes + i));
-      hn::StoreU(hn::Mul(scale, hn::GatherIndex(d, levels, code)), d, x + i);
-    }
+  for (uint32_t i = 0; i < count; i += kFloatLanes) {
+    const Vec32 code = hn::PromoteTo(Lanes32(), hn::LoadU(Bytes(), codes + i));
+    hn::StoreU(hn::Mul(hn::GatherIndex(d, of.values, code), F32(scale)), d, x + i);
+  }
+}
+
+bool DequantiseLmAny(uint32_t bits, const FrameShape& s, const uint8_t* section, const uint8_t* codes, float* x) {
+  const CodeValues levels([=](uint8_t code) { return LmStage::Level(bits, code); });
+  for (uint64_t row = 0; row < RowsOf(s); ++row, codes += s.dim, x += s.dim) {
+    ScaleValues(levels, codes, s.dim, Float16ToFloat(Load16(section + 2 * row)), x);
   }
   return true;
+}
+
+/// The greatest magnitude.
+float GreatestOf(const float* x, uint64_t count) {
+  const LanesF32 d;
+  VecF32 greatest = hn::Zero(d);
+  for (uint64_t i = 0; i < count; i += kFloatLanes) greatest = hn::Max(greatest, hn::Abs(hn::LoadU(d, x + i)));
+  return hn::GetLane(hn::MaxOfLanes(d, greatest));
 }
 
 /// FloatToFloat8E4M3 (kMantissa 3) or FloatToFloat8E5M2 (2) of |v| at most the largest, in the low byte.
@@ -200,9 +225,7 @@ bool QuantiseFp8Any(const Fp8Stage::Args& args, const FrameShape& s, const float
   for (uint64_t row = 0; row < RowsOf(s); ++row, x += s.dim, codes += s.dim) {
     float inverse = 1.0f;
     if (args.by_row != 0) {
-      VecF32 greatest = hn::Zero(d);
-      for (uint32_t c = 0; c < s.dim; c += kFloatLanes) greatest = hn::Max(greatest, hn::Abs(hn::LoadU(d, x + c)));
-      const float of_row = hn::GetLane(hn::MaxOfLanes(d, greatest));
+      const float of_row = GreatestOf(x, s.dim);
       const uint16_t scale = Float16Above((of_row < 65504.0f ? of_row : 65504.0f) / Fp8Stage::Largest(args));
       Store16(section + 2 * row, scale);
       inverse = Float16ToFloat(scale) > 0 ? 1.0f / Float16ToFloat(scale) : 0.0f;
@@ -212,6 +235,68 @@ bool QuantiseFp8Any(const Fp8Stage::Args& args, const FrameShape& s, const float
       const VecF32 bounded = hn::Min(hn::Max(v, hn::Neg(largest)), largest);
       const VecU32 code = args.wide != 0 ? Float8Of<2>(bounded) : Float8Of<3>(bounded);
       hn::StoreU(hn::TruncateTo(Bytes(), code), Bytes(), codes + c);
+    }
+  }
+  return true;
+}
+
+bool DequantiseFp8Any(const Fp8Stage::Args& args, const FrameShape& s, const uint8_t* section, const uint8_t* codes,
+                      float* x) {
+  const CodeValues values(
+      [&](uint8_t code) { return args.wide != 0 ? Float8E5M2ToFloat(code) : Float8E4M3ToFloat(code); });
+  for (uint64_t row = 0; row < RowsOf(s); ++row, codes += s.dim, x += s.dim) {
+    ScaleValues(values, codes, s.dim, args.by_row != 0 ? Float16ToFloat(Load16(section + 2 * row)) : 1.0f, x);
+  }
+  return true;
+}
+
+/// Nvfp4Stage::Code of a block.
+void Nvfp4Block(const float* x, float inverse, uint8_t* codes) {
+  const LanesF32 d;
+  for (uint32_t c = 0; c < Nvfp4Stage::kBlock; c += kFloatLanes) {
+    const VecF32 v = hn::Mul(hn::LoadU(d, x + c), F32(inverse)), m = hn::Abs(v);
+    Vec32 code = hn::Zero(Lanes32());
+    for (uint32_t i = 0; i < 7; ++i) {
+      const VecF32 middle = F32(0.5f * (Nvfp4Stage::Magnitude(i) + Nvfp4Stage::Magnitude(i + 1)));
+      const auto above = (i & 1) == 0 ? hn::Gt(m, middle) : hn::Ge(m, middle);
+      code = hn::Sub(code, hn::BitCast(Lanes32(), hn::VecFromMask(d, above)));
+    }
+    const VecU32 sign = hn::And(BitsOf(hn::VecFromMask(d, hn::Lt(v, hn::Zero(d)))), U32(8));
+    hn::StoreU(hn::TruncateTo(Bytes(), hn::Or(hn::BitCast(LanesU32(), code), sign)), Bytes(), codes + c);
+  }
+}
+
+bool QuantiseNvfp4Any(const FrameShape& s, const float* x, uint8_t* section, uint8_t* codes) {
+  constexpr uint32_t kBlock = Nvfp4Stage::kBlock;
+  const uint64_t of_head = uint64_t{s.tokens} * s.dim;
+  uint8_t* scales = section + 4 * uint64_t{s.heads};
+  for (uint32_t head = 0; head < s.heads; ++head, section += 4) {
+    const float head_scale = GreatestOf(x, of_head) / (448.0f * 6.0f);
+    Store32(section, BitsOfFloat(head_scale));
+    for (uint64_t i = 0; i < of_head; i += kBlock, x += kBlock, codes += kBlock, ++scales) {
+      const float wanted = head_scale > 0 ? GreatestOf(x, kBlock) / 6.0f / head_scale : 0.0f;
+      *scales = FloatToFloat8E4M3(wanted < 448.0f ? wanted : 448.0f);
+      const float scale = Float8E4M3ToFloat(*scales) * head_scale;
+      const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
+      if (inverse < 3.0e38f) {
+        Nvfp4Block(x, inverse, codes);
+      } else {
+        std::fill(codes, codes + kBlock, uint8_t{0});
+      }
+    }
+  }
+  return true;
+}
+
+bool DequantiseNvfp4Any(const FrameShape& s, const uint8_t* section, const uint8_t* codes, float* x) {
+  constexpr uint32_t kBlock = Nvfp4Stage::kBlock;
+  const CodeValues values([](uint8_t code) { return Nvfp4Stage::Value(code); });
+  const CodeValues scale_values([](uint8_t code) { return Float8E4M3ToFloat(code); });
+  const uint8_t* scales = section + 4 * uint64_t{s.heads};
+  for (uint32_t head = 0; head < s.heads; ++head, section += 4) {
+    const float head_scale = Nvfp4Stage::LoadFloat(section);
+    for (uint64_t i = 0; i < uint64_t{s.tokens} * s.dim; i += kBlock, x += kBlock, codes += kBlock) {
+      ScaleValues(values, codes, kBlock, scale_values.values[*scales++] * head_scale, x);
     }
   }
   return true;
@@ -236,6 +321,9 @@ HWY_EXPORT(NormAny);
 HWY_EXPORT(QuantiseLmAny);
 HWY_EXPORT(DequantiseLmAny);
 HWY_EXPORT(QuantiseFp8Any);
+HWY_EXPORT(DequantiseFp8Any);
+HWY_EXPORT(QuantiseNvfp4Any);
+HWY_EXPORT(DequantiseNvfp4Any);
 
 bool TakeMeans(const FrameShape& s, float* x, uint8_t* section) {
   return HasRows(s) && HWY_DYNAMIC_DISPATCH(TakeMeansAny)(s, x, section);
@@ -254,6 +342,17 @@ bool DequantiseLm(uint32_t bits, const FrameShape& s, const uint8_t* section, co
 }
 bool QuantiseFp8(const Fp8Stage::Args& args, const FrameShape& s, const float* x, uint8_t* section, uint8_t* codes) {
   return HasRows(s) && HWY_DYNAMIC_DISPATCH(QuantiseFp8Any)(args, s, x, section, codes);
+}
+
+bool DequantiseFp8(const Fp8Stage::Args& args, const FrameShape& s, const uint8_t* section, const uint8_t* codes,
+                   float* x) {
+  return HasRows(s) && HWY_DYNAMIC_DISPATCH(DequantiseFp8Any)(args, s, section, codes, x);
+}
+bool QuantiseNvfp4(const FrameShape& s, const float* x, uint8_t* section, uint8_t* codes) {
+  return HasRows(s) && HWY_DYNAMIC_DISPATCH(QuantiseNvfp4Any)(s, x, section, codes);
+}
+bool DequantiseNvfp4(const FrameShape& s, const uint8_t* section, const uint8_t* codes, float* x) {
+  return HasRows(s) && HWY_DYNAMIC_DISPATCH(DequantiseNvfp4Any)(s, section, codes, x);
 }
 
 }  // namespace kvasir::simd
