@@ -67,6 +67,23 @@ struct CpuRun {
             const uint8_t* codes, float* x) {
     return simd::DequantiseNvfp4(frame.shape, section, codes, x);
   }
+  bool Body(step::Quantise, HierStage, const HierStage::Args& args, const ChainFrame& frame, const float* x,
+            uint8_t* section, uint8_t* codes) {
+    return simd::QuantiseInt(LayOutIntFrame(args.whole, frame.shape), x, section, codes);
+  }
+  bool Body(step::Dequantise, HierStage, const HierStage::Args& args, const ChainFrame& frame, const uint8_t* section,
+            const uint8_t* codes, float* x) {
+    return frame.missing_bits == 0 && simd::DequantiseInt(LayOutIntFrame(args.whole, frame.shape), section, codes, x);
+  }
+  bool Body(step::Pack, PlanesStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
+            uint8_t* out) {
+    return simd::PackPlanes(width.bits - width.lower, width.lower, codes, frame.shape.dim, frame.rows(), out,
+                            frame.outcome->packed_bytes);
+  }
+  bool Body(step::Unpack, PlanesStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* in,
+            uint32_t bytes, uint8_t* codes) {
+    return simd::UnpackPlanes(width.bits - width.lower, width.lower, in, bytes, frame.shape.dim, frame.rows(), codes);
+  }
   bool Body(step::Pack, BitsStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
             uint8_t* out) {
     const uint32_t dim = frame.shape.dim;

@@ -26,6 +26,8 @@ bool QuantiseInt(const IntFrame&, const float*, uint8_t*, uint8_t*) { return fal
 bool DequantiseInt(const IntFrame&, const uint8_t*, const uint8_t*, float*) { return false; }
 bool PackRows(uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*) { return false; }
 bool UnpackRows(uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*) { return false; }
+bool PackPlanes(uint32_t, uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*, uint32_t&) { return false; }
+bool UnpackPlanes(uint32_t, uint32_t, const uint8_t*, uint64_t, uint32_t, uint64_t, uint8_t*) { return false; }
 bool TakeMeans(const FrameShape&, float*, uint8_t*) { return false; }
 bool GiveMeans(const FrameShape&, const uint8_t*, float*) { return false; }
 bool Normalise(const FrameShape&, float*, uint8_t*) { return false; }

@@ -54,6 +54,11 @@ bool DequantiseInt(const IntFrame& f, const uint8_t* section, const uint8_t* cod
 bool PackRows(uint32_t bits, const uint8_t* codes, uint32_t dim, uint64_t rows, uint8_t* out);
 bool UnpackRows(uint32_t bits, const uint8_t* in, uint32_t dim, uint64_t rows, uint8_t* codes);
 
+/// PlanesStage: `upper` and `lower` bits of each code.
+bool PackPlanes(uint32_t upper, uint32_t lower, const uint8_t* codes, uint32_t dim, uint64_t rows, uint8_t* out,
+                uint32_t& bytes);
+bool UnpackPlanes(uint32_t upper, uint32_t lower, const uint8_t* in, uint64_t bytes, uint32_t dim, uint64_t rows,
+                  uint8_t* codes);
 /// MeanStage::Forward and Inverse; NormStage::Forward; LmStage, Fp8Stage and Nvfp4Stage.
 bool TakeMeans(const FrameShape& s, float* x, uint8_t* section);
 bool GiveMeans(const FrameShape& s, const uint8_t* section, float* x);

@@ -208,5 +208,33 @@ bool UnpackRows(uint32_t bits, const uint8_t* in, uint32_t dim, uint64_t rows, u
   return HasPacked(bits, dim) && HWY_DYNAMIC_DISPATCH(UnpackAny)(bits, in, dim, rows, codes);
 }
 
+// The planes are cut and joined by loops that any compiler makes vectors of.
+
+bool PackPlanes(uint32_t upper, uint32_t lower, const uint8_t* codes, uint32_t dim, uint64_t rows, uint8_t* out,
+                uint32_t& bytes) {
+  if (!HasPacked(upper, dim) || !HasPacked(lower, dim)) return false;
+  const uint64_t count = rows * dim, upper_bytes = rows * PackedRowBytes(upper, dim);
+  const uint8_t mask = static_cast<uint8_t>((1u << lower) - 1);
+  std::vector<uint8_t> cut(count);
+  for (uint64_t i = 0; i < count; ++i) cut[i] = static_cast<uint8_t>(codes[i] >> lower);
+  if (!PackRows(upper, cut.data(), dim, rows, out)) return false;
+  for (uint64_t i = 0; i < count; ++i) cut[i] = codes[i] & mask;
+  bytes = static_cast<uint32_t>(upper_bytes + rows * PackedRowBytes(lower, dim));
+  return PackRows(lower, cut.data(), dim, rows, out + upper_bytes);
+}
+
+bool UnpackPlanes(uint32_t upper, uint32_t lower, const uint8_t* in, uint64_t bytes, uint32_t dim, uint64_t rows,
+                  uint8_t* codes) {
+  if (!HasPacked(upper, dim) || !HasPacked(lower, dim)) return false;
+  const uint64_t count = rows * dim, upper_bytes = rows * PackedRowBytes(upper, dim);
+  const bool whole = bytes == upper_bytes + rows * PackedRowBytes(lower, dim);
+  if (!whole && bytes != upper_bytes) return false;
+  std::vector<uint8_t> rest(count);
+  if (!UnpackRows(upper, in, dim, rows, codes)) return false;
+  if (whole && !UnpackRows(lower, in + upper_bytes, dim, rows, rest.data())) return false;
+  for (uint64_t i = 0; i < count; ++i) codes[i] = static_cast<uint8_t>(codes[i] << lower | rest[i]);
+  return true;
+}
+
 }  // namespace kvasir::simd
 #endif

@@ -83,6 +83,8 @@ void CompareChain(const std::string& spec, const FrameShape& shape, const Frame&
   for (int i = 0; i < 4; ++i) {
     Frame damaged = expected;
     for (uint64_t n = 1 + rng() % 4; n > 0; --n) damaged[rng() % damaged.size()] = static_cast<std::byte>(rng());
+    // The first plane alone, where there are two; else a length that is none.
+    if (rng() % 8 == 0) damaged.resize(codec->PlaneEnd(KvTensor::kKey, shape, 0) - (codec->planes() > 1 ? 0 : 1));
     if (rng() % 8 == 0) damaged[rng() % std::min<size_t>(damaged.size(), 64)] = std::byte{0x7F};
     const Frame plain_back = plain.Decode(damaged);
     Frame back(shape.bytes());
@@ -148,12 +150,17 @@ TEST(SameChainBits, HadamardOfWideRows) {
 
 /// Chains that take some of their steps from simd/.
 TEST(SameChainBits, OtherChains) {
-  CompareChains(43, 150, [](std::mt19937_64& rng, uint32_t) {
+  CompareChains(43, 200, [](std::mt19937_64& rng, uint32_t) {
     const char* transforms[] = {"out(0.01,chan)|", "mean|",     "norm|had|",     "mean|had|",
                                 "delta(4)|",       "had|norm|", "out(0.02,tok)|"};
     const char* quantisers[] = {"lm(4)", "lm(3)", "lm(2)", "fp8", "fp8(e5m2,row)", "nvfp4", "ctok(4)"};
     const std::string before = transforms[rng() % 7];
-    const uint64_t which = rng() % 4;
+    const uint64_t which = rng() % 5;
+    if (which == 4) {
+      const char* widths[] = {"4+4", "2+2", "2+1", "6+2"};
+      return std::string("hier(") + widths[rng() % 4] + (rng() % 2 == 0 ? ",chan,16)" : ",tok)") +
+             (rng() % 2 == 0 ? "|planes" : "");
+    }
     if (which == 0) return before + AnyInt(rng) + "|ac";
     if (which == 1) return before + AnyInt(rng) + "|lr(2)";
     return before + (which == 2 ? AnyInt(rng) : quantisers[rng() % 7]);
