@@ -76,6 +76,8 @@ struct Uppers {
 };
 HWY_INLINE Uppers AllUppers() { return {UpperLanes<1>(), UpperLanes<2>(), UpperLanes<4>(), UpperLanes<8>()}; }
 
+constexpr uint64_t kRowsAhead = 4096;  // bytes of elements, asked for before they are rotated
+
 /// How many rows go through the rounds at once: one has too few sums that do not wait for each other.
 constexpr uint32_t kRowsAtOnce = kFloatLanes >= 16 ? 2 : 1;  // as far as registers allow
 
@@ -171,7 +173,7 @@ HWY_INLINE typename Pairs::Magnitudes RotateRows(const Rotation& rotation, const
   auto greatest = hn::Zero(typename Pairs::LanesOfMagnitudes());
   const uint64_t row_bytes = Pairs::kBytes * r.dim;
   for (uint32_t row = 0; row < rows; row += kRows, in += kRows * row_bytes, out += kRows * uint64_t{r.dim}) {
-    PrefetchElements<Pairs>(in, kRows * row_bytes);
+    Prefetch(in + kRowsAhead, kRows * row_bytes);
     for (uint64_t c = 0; c < r.dim; c += kChannels) {
       Steps<kSteps, kRows> x;
       for (uint32_t s = 0; s < x.kAll; ++s) {
