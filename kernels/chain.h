@@ -65,6 +65,28 @@ const uint8_t* RowBitsOf([[maybe_unused]] const typename S::Args& args, [[maybe_
   }
 }
 
+/// True when `run` has a body of its own for a step of stage S and has run it: run.Body(step, S(), args...), which may
+/// answer false. The plain bodies then write all of it.
+template <class S, class Step, class Run, class... Rest>
+bool RanItself([[maybe_unused]] Run& run, [[maybe_unused]] Step step, [[maybe_unused]] const Rest&... rest) {
+  if constexpr (requires { run.Body(step, S(), rest...); }) {
+    return run.Body(step, S(), rest...);
+  } else {
+    return false;
+  }
+}
+namespace step {
+struct Forward {};
+struct Inverse {};
+struct Quantise {};
+struct Dequantise {};
+struct Pack {};
+struct Unpack {};
+struct Load {};   ///< of ElementsOfChain: elements to rows, bounded
+struct Store {};  ///< and back
+}  // namespace step
+struct ElementsOfChain {};
+
 ChainLayout LayOutChain(const ChainPlan& plan, const FrameShape& shape);
 /// The stages of the chain fit each other. kInvalidArgument says which does not, and the cure.
 Result<bool> CheckPlan(const ChainPlan& plan);
@@ -87,18 +109,28 @@ void EncodeChain(Run& run, const ChainPlan& plan, const ChainLayout& layout, Cha
   const uint32_t size = ElementBytes(type);
   const uint64_t elements = frame.shape.elements();
   float* rows = room.rows;
-  run(elements, [=] KVASIR_HD(uint64_t i) { rows[i] = ChainInput(LoadElement(type, dense + i * size)); });
+  if (!RanItself<ElementsOfChain>(run, step::Load(), frame, dense, rows)) {
+    run(elements, [=] KVASIR_HD(uint64_t i) { rows[i] = ChainInput(LoadElement(type, dense + i * size)); });
+  }
   for (uint32_t t = 0; t < plan.transform_count; ++t) {
     WithStage(plan.transforms[t], [&]<class S>(const typename S::Args& args) {
-      if constexpr (S::kRole == StageRole::kTransform) S::Forward(run, args, frame, rows, out + layout.transform_at[t]);
+      if constexpr (S::kRole == StageRole::kTransform) {
+        uint8_t* section = out + layout.transform_at[t];
+        if (!RanItself<S>(run, step::Forward(), args, frame, rows, section))
+          S::Forward(run, args, frame, rows, section);
+      }
     });
   }
   CodeWidth width = layout.width;
   WithStage(plan.quantiser, [&]<class S>(const typename S::Args& args) {
     if constexpr (S::kRole == StageRole::kQuantiser) {
       uint8_t* section = out + layout.quantiser_at;
-      S::Quantise(run, args, frame, rows, section, room.codes);
-      if (plan.repaired) S::Dequantise(run, args, frame, section, room.codes, room.lost);
+      if (!RanItself<S>(run, step::Quantise(), args, frame, rows, section, room.codes)) {
+        S::Quantise(run, args, frame, rows, section, room.codes);
+      }
+      if (plan.repaired && !RanItself<S>(run, step::Dequantise(), args, frame, section, room.codes, room.lost)) {
+        S::Dequantise(run, args, frame, section, room.codes, room.lost);
+      }
       width.row_bits = RowBitsOf<S>(args, section);
     }
   });
@@ -111,7 +143,10 @@ void EncodeChain(Run& run, const ChainPlan& plan, const ChainLayout& layout, Cha
   }
   WithStage(plan.packer, [&]<class S>(const typename S::Args& args) {
     if constexpr (S::kRole == StageRole::kPacker) {
-      S::Pack(run, args, width, frame, room.codes, out + layout.packed_at);
+      uint8_t* packed = out + layout.packed_at;
+      if (!RanItself<S>(run, step::Pack(), width, frame, room.codes, packed)) {
+        S::Pack(run, args, width, frame, room.codes, packed);
+      }
     }
   });
 }
@@ -130,12 +165,19 @@ void DecodeChain(Run& run, const ChainPlan& plan, const ChainLayout& layout, Cha
   if (layout.upper_max > 0 && packed == layout.upper_max) frame.missing_bits = width.lower;
   WithStage(plan.packer, [&]<class S>(const typename S::Args& args) {
     if constexpr (S::kRole == StageRole::kPacker) {
-      S::Unpack(run, args, width, frame, in + layout.packed_at, static_cast<uint32_t>(packed), room.codes);
+      const uint8_t* from = in + layout.packed_at;
+      const uint32_t length = static_cast<uint32_t>(packed);
+      if (!RanItself<S>(run, step::Unpack(), width, frame, from, length, room.codes)) {
+        S::Unpack(run, args, width, frame, from, length, room.codes);
+      }
     }
   });
   WithStage(plan.quantiser, [&]<class S>(const typename S::Args& args) {
     if constexpr (S::kRole == StageRole::kQuantiser) {
-      S::Dequantise(run, args, frame, in + layout.quantiser_at, room.codes, rows);
+      const uint8_t* section = in + layout.quantiser_at;
+      if (!RanItself<S>(run, step::Dequantise(), args, frame, section, room.codes, rows)) {
+        S::Dequantise(run, args, frame, section, room.codes, rows);
+      }
     }
   });
   if (plan.repaired) {
@@ -145,11 +187,16 @@ void DecodeChain(Run& run, const ChainPlan& plan, const ChainLayout& layout, Cha
   }
   for (uint32_t t = plan.transform_count; t-- > 0;) {
     WithStage(plan.transforms[t], [&]<class S>(const typename S::Args& args) {
-      if constexpr (S::kRole == StageRole::kTransform) S::Inverse(run, args, frame, in + layout.transform_at[t], rows);
+      if constexpr (S::kRole == StageRole::kTransform) {
+        const uint8_t* section = in + layout.transform_at[t];
+        if (!RanItself<S>(run, step::Inverse(), args, frame, section, rows))
+          S::Inverse(run, args, frame, section, rows);
+      }
     });
   }
   const ElementType type = frame.shape.element;
   const uint32_t size = ElementBytes(type);
+  if (RanItself<ElementsOfChain>(run, step::Store(), frame, rows, dense)) return;
   ChainOutcome* outcome = frame.outcome;
   run(frame.shape.elements(), [=] KVASIR_HD(uint64_t i) {
     const float x = rows[i];

@@ -3,14 +3,99 @@
 #include <algorithm>
 
 #include "kernels/chain.h"
+#include "kernels/simd/bodies.h"
 
 namespace kvasir {
 namespace {
 
+/// Bodies in loops on the calling thread, and those of simd/.
 struct CpuRun {
   template <class Body>
   void operator()(uint64_t items, const Body& body) {
     for (uint64_t i = 0; i < items; ++i) body(i);
+  }
+  bool Body(step::Load, ElementsOfChain, const ChainFrame& frame, const uint8_t* dense, float* x) {
+    return simd::LoadRows(frame.shape.element, dense, frame.shape.elements(), x);
+  }
+  bool Body(step::Store, ElementsOfChain, const ChainFrame& frame, const float* x, uint8_t* dense) {
+    return simd::StoreRows(frame.shape.element, x, frame.shape.elements(), dense);
+  }
+  bool Body(step::Forward, HadStage, const HadStage::Args& args, const ChainFrame& frame, float* x, uint8_t*) {
+    return simd::RotateFloats(args, frame.shape.dim, false, static_cast<uint32_t>(frame.rows()), x);
+  }
+  bool Body(step::Inverse, HadStage, const HadStage::Args& args, const ChainFrame& frame, const uint8_t*, float* x) {
+    return simd::RotateFloats(args, frame.shape.dim, true, static_cast<uint32_t>(frame.rows()), x);
+  }
+  bool Body(step::Quantise, IntStage, const IntSpec& args, const ChainFrame& frame, const float* x, uint8_t* section,
+            uint8_t* codes) {
+    return simd::QuantiseInt(LayOutIntFrame(args, frame.shape), x, section, codes);
+  }
+  bool Body(step::Dequantise, IntStage, const IntSpec& args, const ChainFrame& frame, const uint8_t* section,
+            const uint8_t* codes, float* x) {
+    return simd::DequantiseInt(LayOutIntFrame(args, frame.shape), section, codes, x);
+  }
+  bool Body(step::Forward, MeanStage, MeanStage::Args, const ChainFrame& frame, float* x, uint8_t* section) {
+    return simd::TakeMeans(frame.shape, x, section);
+  }
+  bool Body(step::Inverse, MeanStage, MeanStage::Args, const ChainFrame& frame, const uint8_t* section, float* x) {
+    return simd::GiveMeans(frame.shape, section, x);
+  }
+  bool Body(step::Forward, NormStage, NormStage::Args, const ChainFrame& frame, float* x, uint8_t* section) {
+    return simd::Normalise(frame.shape, x, section);
+  }
+  bool Body(step::Quantise, LmStage, const LmStage::Args& args, const ChainFrame& frame, const float* x,
+            uint8_t* section, uint8_t* codes) {
+    return simd::QuantiseLm(args.bits, frame.shape, x, section, codes);
+  }
+  bool Body(step::Dequantise, LmStage, const LmStage::Args& args, const ChainFrame& frame, const uint8_t* section,
+            const uint8_t* codes, float* x) {
+    return simd::DequantiseLm(args.bits, frame.shape, section, codes, x);
+  }
+  bool Body(step::Quantise, Fp8Stage, const Fp8Stage::Args& args, const ChainFrame& frame, const float* x,
+            uint8_t* section, uint8_t* codes) {
+    return simd::QuantiseFp8(args, frame.shape, x, section, codes);
+  }
+  bool Body(step::Dequantise, Fp8Stage, const Fp8Stage::Args& args, const ChainFrame& frame, const uint8_t* section,
+            const uint8_t* codes, float* x) {
+    return simd::DequantiseFp8(args, frame.shape, section, codes, x);
+  }
+  bool Body(step::Quantise, Nvfp4Stage, Nvfp4Stage::Args, const ChainFrame& frame, const float* x, uint8_t* section,
+            uint8_t* codes) {
+    return simd::QuantiseNvfp4(frame.shape, x, section, codes);
+  }
+  bool Body(step::Dequantise, Nvfp4Stage, Nvfp4Stage::Args, const ChainFrame& frame, const uint8_t* section,
+            const uint8_t* codes, float* x) {
+    return simd::DequantiseNvfp4(frame.shape, section, codes, x);
+  }
+  bool Body(step::Quantise, HierStage, const HierStage::Args& args, const ChainFrame& frame, const float* x,
+            uint8_t* section, uint8_t* codes) {
+    return simd::QuantiseInt(LayOutIntFrame(args.whole, frame.shape), x, section, codes);
+  }
+  bool Body(step::Dequantise, HierStage, const HierStage::Args& args, const ChainFrame& frame, const uint8_t* section,
+            const uint8_t* codes, float* x) {
+    return frame.missing_bits == 0 && simd::DequantiseInt(LayOutIntFrame(args.whole, frame.shape), section, codes, x);
+  }
+  bool Body(step::Pack, PlanesStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
+            uint8_t* out) {
+    return simd::PackPlanes(width.bits - width.lower, width.lower, codes, frame.shape.dim, frame.rows(), out,
+                            frame.outcome->packed_bytes);
+  }
+  bool Body(step::Unpack, PlanesStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* in,
+            uint32_t bytes, uint8_t* codes) {
+    return simd::UnpackPlanes(width.bits - width.lower, width.lower, in, bytes, frame.shape.dim, frame.rows(), codes);
+  }
+  bool Body(step::Pack, BitsStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
+            uint8_t* out) {
+    const uint32_t dim = frame.shape.dim;
+    if (width.row_bits != nullptr || !simd::PackRows(width.bits, codes, dim, frame.rows(), out)) return false;
+    frame.outcome->packed_bytes = static_cast<uint32_t>(frame.rows() * PackedRowBytes(width.bits, dim));
+    return true;
+  }
+  bool Body(step::Unpack, BitsStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* in, uint32_t bytes,
+            uint8_t* codes) {
+    const uint32_t dim = frame.shape.dim;
+    return width.row_bits == nullptr && bytes == frame.rows() * PackedRowBytes(width.bits, dim) &&
+           simd::UnpackRows(width.bits, in, dim, frame.rows(), codes);
   }
 };
 
@@ -42,9 +127,26 @@ void ForEachStage(const ChainPlan& plan, Use&& use) {
   WithStage(plan.packer, use);
 }
 
+/// `plan` is Q:int | P:bits, behind the transforms it has.
+bool IsIntAndBits(const ChainPlan& plan) {
+  return !plan.repaired && plan.quantiser.stage == AllStages::IndexOf<IntStage>() &&
+         plan.packer.stage == AllStages::IndexOf<BitsStage>();
+}
+
+/// The arguments of `call`. REQUIRES: it calls S.
+template <class S>
+typename S::Args ArgsOf(const StageCall& call) {
+  typename S::Args args;
+  std::memcpy(&args, call.args, sizeof args);
+  return args;
+}
+
 class ChainCoder final : public FrameCoder {
  public:
-  explicit ChainCoder(const ChainPlan& plan) : plan_(plan) {}
+  explicit ChainCoder(const ChainPlan& plan) : plan_(plan) {
+    rotated_ =
+        IsIntAndBits(plan) && plan.transform_count == 1 && plan.transforms[0].stage == AllStages::IndexOf<HadStage>();
+  }
   bool lossless() const override { return false; }
   DeviceCoder device_coder() const override { return {DeviceCoder::Kind::kChain, nullptr, &plan_}; }
   Result<bool> Check(const FrameShape& shape) const override { return CheckChain(plan_, shape); }
@@ -78,7 +180,13 @@ class ChainCoder final : public FrameCoder {
   }
 
   uint64_t Encode(const FrameShape& shape, const uint8_t* dense, uint8_t* out, std::vector<std::byte>& scratch,
-                  Destination, const FrameInputs& inputs) const override {
+                  Destination destination, const FrameInputs& inputs) const override {
+    if (rotated_) {
+      const IntFrame f = LayOutIntFrame(ArgsOf<IntStage>(plan_.quantiser), shape);
+      if (simd::EncodeRotatedFrame(ArgsOf<HadStage>(plan_.transforms[0]), f, dense, out, scratch, destination)) {
+        return f.frame_bytes;
+      }
+    }
     const ChainLayout layout = LayOutChain(plan_, shape);
     const ChainRoom room = Room(plan_, layout, shape.elements(), scratch);
     ChainOutcome outcome;
@@ -89,7 +197,8 @@ class ChainCoder final : public FrameCoder {
   }
 
   Result<bool> Decode(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
-                      std::vector<std::byte>& scratch, Destination) const override {
+                      std::vector<std::byte>& scratch, Destination destination) const override {
+    if (rotated_ && DecodeRotated(shape, frame, dense, scratch, destination)) return true;
     const ChainLayout layout = LayOutChain(plan_, shape);
     if (frame.size() < layout.packed_at || frame.size() > layout.max_bytes()) {
       return Error{ErrorCode::kDataLoss, "frame has " + std::to_string(frame.size()) + " bytes, its shape needs " +
@@ -105,7 +214,17 @@ class ChainCoder final : public FrameCoder {
   }
 
  private:
+  /// False where the stages must do it: they also say what is wrong.
+  bool DecodeRotated(const FrameShape& shape, std::span<const uint8_t> frame, uint8_t* dense,
+                     std::vector<std::byte>& scratch, Destination destination) const {
+    const IntFrame f = LayOutIntFrame(ArgsOf<IntStage>(plan_.quantiser), shape);
+    return frame.size() == f.frame_bytes && !HasBadParameter(frame.first(f.codes_at)) &&
+           simd::DecodeRotatedFrame(ArgsOf<HadStage>(plan_.transforms[0]), f, frame.data(), dense, scratch,
+                                    destination);
+  }
+
   const ChainPlan plan_;
+  bool rotated_ = false;  ///< T:had | Q:int | P:bits
 };
 
 }  // namespace
@@ -190,12 +309,7 @@ Result<StoredRows> FrameCoder::Rows(const FrameShape& shape, std::span<const uin
 }
 
 std::shared_ptr<const FrameCoder> MakeChainCoder(const ChainPlan& plan) {
-  if (plan.transform_count == 0 && !plan.repaired && plan.quantiser.stage == AllStages::IndexOf<IntStage>() &&
-      plan.packer.stage == AllStages::IndexOf<BitsStage>()) {
-    IntSpec spec;
-    std::memcpy(&spec, plan.quantiser.args, sizeof spec);
-    return MakeIntCoder(spec);
-  }
+  if (plan.transform_count == 0 && IsIntAndBits(plan)) return MakeIntCoder(ArgsOf<IntStage>(plan.quantiser));
   return std::make_shared<ChainCoder>(plan);
 }
 

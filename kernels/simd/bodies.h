@@ -11,7 +11,11 @@
 #include "kernels/codec.h"
 #include "kernels/stages/p_splitans.h"
 #include "kernels/stages/p_splitexp.h"
+#include "kernels/stages/q_fp8.h"
 #include "kernels/stages/q_int.h"
+#include "kernels/stages/q_lm.h"
+#include "kernels/stages/q_nvfp4.h"
+#include "kernels/stages/t_had.h"
 
 namespace kvasir::simd {
 
@@ -28,6 +32,44 @@ bool EncodeIntFrame(const IntFrame& f, const uint8_t* dense, uint8_t* frame, std
 /// REQUIRES: the frame has f.frame_bytes and finite parameters.
 bool DecodeIntFrame(const IntFrame& f, const uint8_t* frame, uint8_t* dense, std::vector<std::byte>& scratch,
                     Destination destination);
+
+/// T:had | Q:int | P:bits, whose frame is that of Q:int. As above.
+bool EncodeRotatedFrame(const HadStage::Args& had, const IntFrame& f, const uint8_t* dense, uint8_t* frame,
+                        std::vector<std::byte>& scratch, Destination destination);
+bool DecodeRotatedFrame(const HadStage::Args& had, const IntFrame& f, const uint8_t* frame, uint8_t* dense,
+                        std::vector<std::byte>& scratch, Destination destination);
+
+// Steps of a chain (chain.h), over rows of floats and of codes that lie one behind the other. As above; where they
+// answer false, they may have written a part.
+
+/// ChainInput of `count` elements; and finite floats back, false where one is not.
+bool LoadRows(ElementType type, const uint8_t* dense, uint64_t count, float* x);
+bool StoreRows(ElementType type, const float* x, uint64_t count, uint8_t* dense);
+/// HadStage::Forward, or Inverse where `back`.
+bool RotateFloats(const HadStage::Args& had, uint32_t dim, bool back, uint32_t rows, float* x);
+/// IntStage.
+bool QuantiseInt(const IntFrame& f, const float* x, uint8_t* section, uint8_t* codes);
+bool DequantiseInt(const IntFrame& f, const uint8_t* section, const uint8_t* codes, float* x);
+/// PackRow and UnpackRow of `rows` rows.
+bool PackRows(uint32_t bits, const uint8_t* codes, uint32_t dim, uint64_t rows, uint8_t* out);
+bool UnpackRows(uint32_t bits, const uint8_t* in, uint32_t dim, uint64_t rows, uint8_t* codes);
+
+/// PlanesStage: `upper` and `lower` bits of each code.
+bool PackPlanes(uint32_t upper, uint32_t lower, const uint8_t* codes, uint32_t dim, uint64_t rows, uint8_t* out,
+                uint32_t& bytes);
+bool UnpackPlanes(uint32_t upper, uint32_t lower, const uint8_t* in, uint64_t bytes, uint32_t dim, uint64_t rows,
+                  uint8_t* codes);
+/// MeanStage::Forward and Inverse; NormStage::Forward; LmStage, Fp8Stage and Nvfp4Stage.
+bool TakeMeans(const FrameShape& s, float* x, uint8_t* section);
+bool GiveMeans(const FrameShape& s, const uint8_t* section, float* x);
+bool Normalise(const FrameShape& s, float* x, uint8_t* section);
+bool QuantiseLm(uint32_t bits, const FrameShape& s, const float* x, uint8_t* section, uint8_t* codes);
+bool DequantiseLm(uint32_t bits, const FrameShape& s, const uint8_t* section, const uint8_t* codes, float* x);
+bool QuantiseFp8(const Fp8Stage::Args& args, const FrameShape& s, const float* x, uint8_t* section, uint8_t* codes);
+bool DequantiseFp8(const Fp8Stage::Args& args, const FrameShape& s, const uint8_t* section, const uint8_t* codes,
+                   float* x);
+bool QuantiseNvfp4(const FrameShape& s, const float* x, uint8_t* section, uint8_t* codes);
+bool DequantiseNvfp4(const FrameShape& s, const uint8_t* section, const uint8_t* codes, float* x);
 
 /// One full chunk (kSplitChunk values) of bf16, see p_splitexp.h: fixed part and escapes. Answers false, with both
 /// unspecified, when more than kSplitFewEscapes values escape: the reference then asks the histogram.

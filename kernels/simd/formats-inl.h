@@ -9,6 +9,7 @@
 #endif
 
 #include "hwy/highway.h"
+#include "kernels/portable.h"
 
 #if HWY_TARGET != HWY_SCALAR
 HWY_BEFORE_NAMESPACE();
@@ -84,13 +85,70 @@ HWY_INLINE VecU32 HalfTowards(VecF32 v, VecF32& value) {
 #endif
 }
 
+HWY_INLINE VecU32 LoadPairs(const uint8_t* p) {
+  return hn::BitCast(LanesU32(), hn::LoadU(hn::Repartition<uint8_t, Lanes32>(), p));
+}
+/// kStream: past the caches; `p` is then a multiple of the vector's size.
+template <bool kStream = false>
+HWY_INLINE void StorePairs(VecU32 v, uint8_t* p) {
+  const hn::Repartition<uint8_t, Lanes32> d;
+  if constexpr (kStream) return hn::Stream(hn::BitCast(d, v), d, p);
+  hn::StoreU(hn::BitCast(d, v), d, p);
+}
+
+constexpr uint64_t kElementsAhead = 16384;  // bytes asked for ahead of the row that is coded: two tiles of 128 channels
+
+/// Asks for what comes after this row, where rows come from memory.
+template <class Pairs>
+HWY_INLINE void PrefetchElements(const uint8_t* row, uint64_t bytes) {
+  if constexpr (Pairs::kElements) Prefetch(row + kElementsAhead, bytes);
+}
+
+/// What all formats of pairs have: a step of Lanes16 elements to floats, the even ones and the odd ones, and back.
+/// Turned: the signs are changed where `turn`, elements too, has a sign; `greatest` takes in the magnitudes.
+template <class Pairs>
+struct PairsOfElements {
+  static constexpr bool kElements = true;  ///< of a cache; false: floats on their way
+  static constexpr uint64_t kBytes = 2;    ///< of a value
+  using LanesOfMagnitudes = Lanes16;
+  using Magnitudes = Vec16;
+  static HWY_INLINE void Load(const uint8_t* p, VecF32& even, VecF32& odd) {
+    const VecU32 pairs = LoadPairs(p);
+    even = Pairs::Even(pairs);
+    odd = Pairs::Odd(pairs);
+  }
+  template <bool kStream>
+  static HWY_INLINE void Store(VecF32 even, VecF32 odd, uint8_t* p) {
+    StorePairs<kStream>(Pairs::Join(even, odd), p);
+  }
+  static HWY_INLINE void LoadTurned(const uint8_t* p, const uint8_t* turn, Magnitudes& greatest, VecF32& even,
+                                    VecF32& odd) {
+    const VecU32 pairs = hn::Xor(LoadPairs(p), LoadPairs(turn));
+    greatest = hn::Max(greatest, hn::BitCast(Lanes16(), hn::And(pairs, U32(0x7FFF7FFF))));
+    even = Pairs::Even(pairs);
+    odd = Pairs::Odd(pairs);
+  }
+  template <bool kStream>
+  static HWY_INLINE void StoreTurned(VecF32 even, VecF32 odd, const uint8_t* turn, uint8_t* p) {
+    StorePairs<kStream>(hn::Xor(Pairs::Join(even, odd), LoadPairs(turn)), p);
+  }
+  /// Sign bits of floats as those of elements.
+  static HWY_INLINE void StoreSigns(VecU32 even, VecU32 odd, uint8_t* turn) {
+    StorePairs(hn::Or(hn::ShiftRight<16>(even), odd), turn);
+  }
+  static HWY_INLINE bool IsBeyond(Magnitudes greatest) {
+    return !hn::AllFalse(Lanes16(), hn::Gt(greatest, hn::Set(Lanes16(), Pairs::kLargest)));
+  }
+};
+
 /// bf16 pairs. Both formats: Even and Odd to float, Join back with rounding, and the greatest magnitude Q:int takes as
 /// it is.
-struct Bf16Pairs {
+struct Bf16Pairs : PairsOfElements<Bf16Pairs> {
   static constexpr int16_t kLargest = 0x477F;  // 65280, the greatest bf16 that is no more than 65504
   static constexpr bool kJoinsInOrder = false;
   static HWY_INLINE VecF32 Even(VecU32 x) { return FloatOf(hn::ShiftLeft<16>(x)); }
   static HWY_INLINE VecF32 Odd(VecU32 x) { return FloatOf(hn::And(x, U32(0xFFFF0000u))); }
+  static HWY_INLINE hn::Mask<LanesF32> IsNaN(VecF32 v) { return hn::IsNaN(v); }
   static HWY_INLINE VecU32 Round(VecF32 v) {
     const VecU32 b = BitsOf(v);
     return hn::Add(hn::Add(b, U32(0x7FFF)), hn::And(hn::ShiftRight<16>(b), U32(1)));
@@ -111,6 +169,14 @@ struct Bf16PairsByCpu : Bf16Pairs {
     asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(joined) : "v"(second.raw), "v"(first.raw));
     return VecU32{joined};
   }
+  template <bool kStream>
+  static HWY_INLINE void Store(VecF32 even, VecF32 odd, uint8_t* p) {
+    StorePairs<kStream>(Join(even, odd), p);
+  }
+  template <bool kStream>
+  static HWY_INLINE void StoreTurned(VecF32 even, VecF32 odd, const uint8_t* turn, uint8_t* p) {
+    StorePairs<kStream>(hn::Xor(Join(even, odd), LoadPairs(turn)), p);
+  }
   static HWY_INLINE VecU32 Join(VecF32 even, VecF32 odd) {
     alignas(64) static constexpr uint16_t kOrder[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                         8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
@@ -125,27 +191,77 @@ struct Bf16PairsByCpu : Bf16Pairs {
 #endif
 
 /// fp16 pairs; Join saturates.
-struct Fp16Pairs {
+struct Fp16Pairs : PairsOfElements<Fp16Pairs> {
   static constexpr int16_t kLargest = 0x7BFF;
   static constexpr bool kJoinsInOrder = false;
   static HWY_INLINE VecF32 Even(VecU32 x) { return FloatOfHalf(hn::And(x, U32(0xFFFF))); }
   static HWY_INLINE VecF32 Odd(VecU32 x) { return FloatOfHalf(hn::ShiftRight<16>(x)); }
+  /// Of what Even and Odd make of an element: infinity becomes 65536, NaN more.
+  static HWY_INLINE hn::Mask<LanesF32> IsNaN(VecF32 v) { return hn::Gt(hn::Abs(v), F32(65536.0f)); }
   static HWY_INLINE VecF32 Clamp(VecF32 v) { return hn::Max(hn::Min(v, F32(65504.0f)), F32(-65504.0f)); }
   static HWY_INLINE VecU32 Join(VecF32 even, VecF32 odd) {
     return hn::Or(HalfOfFloat(Clamp(even)), hn::ShiftLeft<16>(HalfOfFloat(Clamp(odd))));
   }
 };
 
-HWY_INLINE VecU32 LoadPairs(const uint8_t* p) {
-  return hn::BitCast(LanesU32(), hn::LoadU(hn::Repartition<uint8_t, Lanes32>(), p));
-}
-/// kStream: past the caches; `p` is then a multiple of the vector's size.
-template <bool kStream = false>
-HWY_INLINE void StorePairs(VecU32 v, uint8_t* p) {
-  const hn::Repartition<uint8_t, Lanes32> d;
-  if constexpr (kStream) return hn::Stream(hn::BitCast(d, v), d, p);
-  hn::StoreU(hn::BitCast(d, v), d, p);
-}
+constexpr uint32_t kFloatLanes = hn::MaxLanes(LanesF32());
+constexpr uint32_t kStep = 2 * kFloatLanes;  // channels
+
+/// Floats of a row on their way, in steps.
+struct RowPairs {
+  static constexpr bool kElements = false;
+  static constexpr bool kJoinsInOrder = false;
+  static constexpr uint64_t kBytes = 4;
+  static HWY_INLINE void Load(const uint8_t* p, VecF32& even, VecF32& odd) {
+    even = hn::LoadU(LanesF32(), reinterpret_cast<const float*>(p));
+    odd = hn::LoadU(LanesF32(), reinterpret_cast<const float*>(p) + kFloatLanes);
+  }
+  template <bool kStream>
+  static HWY_INLINE void Store(VecF32 even, VecF32 odd, uint8_t* p) {
+    hn::StoreU(even, LanesF32(), reinterpret_cast<float*>(p));
+    hn::StoreU(odd, LanesF32(), reinterpret_cast<float*>(p) + kFloatLanes);
+  }
+};
+
+/// fp32 elements, in the manner of PairsOfElements.
+struct Fp32Pairs {
+  static constexpr bool kElements = true;
+  static constexpr bool kJoinsInOrder = false;
+  static constexpr uint64_t kBytes = 4;
+  using LanesOfMagnitudes = Lanes32;
+  using Magnitudes = Vec32;
+  static HWY_INLINE void Load(const uint8_t* p, VecF32& even, VecF32& odd) {
+    hn::LoadInterleaved2(LanesF32(), reinterpret_cast<const float*>(p), even, odd);
+  }
+  template <bool kStream>
+  static HWY_INLINE void Store(VecF32 even, VecF32 odd, uint8_t* p) {
+    hn::StoreInterleaved2(even, odd, LanesF32(), reinterpret_cast<float*>(p));
+  }
+  static HWY_INLINE void LoadTurned(const uint8_t* p, const uint8_t* turn, Magnitudes& greatest, VecF32& even,
+                                    VecF32& odd) {
+    VecF32 even_turn, odd_turn;
+    Load(p, even, odd);
+    Load(turn, even_turn, odd_turn);
+    greatest = hn::Max(greatest, hn::BitCast(Lanes32(), hn::Max(hn::And(BitsOf(even), U32(0x7FFFFFFF)),
+                                                                hn::And(BitsOf(odd), U32(0x7FFFFFFF)))));
+    even = hn::Xor(even, even_turn);
+    odd = hn::Xor(odd, odd_turn);
+  }
+  template <bool kStream>
+  static HWY_INLINE void StoreTurned(VecF32 even, VecF32 odd, const uint8_t* turn, uint8_t* p) {
+    VecF32 even_turn, odd_turn;
+    Load(turn, even_turn, odd_turn);
+    hn::StoreInterleaved2(hn::Xor(even, even_turn), hn::Xor(odd, odd_turn), LanesF32(), reinterpret_cast<float*>(p));
+  }
+  static HWY_INLINE void StoreSigns(VecU32 even, VecU32 odd, uint8_t* turn) {
+    hn::StoreInterleaved2(FloatOf(even), FloatOf(odd), LanesF32(), reinterpret_cast<float*>(turn));
+  }
+  static HWY_INLINE bool IsBeyond(Magnitudes greatest) {
+    const VecF32 largest = F32(65504.0f);
+    return !hn::AllFalse(Lanes32(), hn::Gt(greatest, hn::BitCast(Lanes32(), largest)));
+  }
+  static HWY_INLINE hn::Mask<LanesF32> IsNaN(VecF32 v) { return hn::IsNaN(v); }
+};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace kvasir::simd

@@ -21,15 +21,30 @@ HWY_INLINE uint32_t Shuffled(uint32_t i) {
   return i / n * n + (i & 1) * (n / 2) + i % n / 2;
 }
 
-/// Calls body(tile, byte offset of its elements) for each tile of a frame.
+/// Calls body(tile, index of its first element) for each tile of a frame; a tile has `room` bytes of its own beside.
 template <class Do>
-HWY_INLINE void ForEachTile(const IntFrame& f, std::vector<std::byte>& scratch, Do body) {
-  IntTile t = MakeTile(f, scratch);
+HWY_INLINE void ForEachTile(const IntFrame& f, std::vector<std::byte>& scratch, uint64_t room, Do body) {
+  IntTile t = MakeTile(f, scratch, room);
   for (uint32_t head = 0; head < f.shape.heads; ++head) {
     for (uint32_t token = 0; token < f.shape.tokens; token += TileRows(f)) {
       PlaceTile(f, head, token, t);
-      body(t, 2 * (uint64_t{head} * f.shape.tokens + token) * f.shape.dim);
+      body(t, (uint64_t{head} * f.shape.tokens + token) * f.shape.dim);
     }
+  }
+}
+
+/// use.template operator()<kBits>().
+template <class Use>
+HWY_INLINE void WithIntBits(const IntFrame& f, const Use& use) {
+  switch (f.spec.bits) {
+    case 8:
+      return use.template operator()<8>();
+    case 4:
+      return use.template operator()<4>();
+    case 3:
+      return use.template operator()<3>();
+    default:
+      return use.template operator()<2>();
   }
 }
 

@@ -26,6 +26,7 @@ struct IntTile {
   uint8_t* zero16 = nullptr;
   uint8_t* codes = nullptr;   ///< [rows][dim]
   uint8_t* packed = nullptr;  ///< [rows][row_bytes]: rows on their way past the caches
+  uint8_t* room = nullptr;    ///< of the caller, on a cache line
 };
 
 /// The same bytes as a frame with one group a row, where that is so: rows of codes have no padding, and parameters lie
@@ -45,12 +46,12 @@ inline uint32_t TileRows(const IntFrame& f) {
   return rows < f.shape.tokens ? rows : f.shape.tokens;
 }
 
-/// Carves the arrays of a tile out of `scratch`.
-inline IntTile MakeTile(const IntFrame& f, std::vector<std::byte>& scratch) {
+/// Carves the arrays of a tile, and `room` bytes more, out of `scratch`.
+inline IntTile MakeTile(const IntFrame& f, std::vector<std::byte>& scratch, uint64_t room) {
   const uint64_t rows = TileRows(f);
   const uint64_t parameters = f.spec.by_channel ? f.shape.dim : rows * f.groups;
   const uint64_t padded = (parameters + kLanesMax - 1) / kLanesMax * kLanesMax;
-  const uint64_t bytes = padded * (2 + 2 + 4 + 4 + 2 + 2) + rows * (uint64_t{f.shape.dim} + f.row_bytes) + 128;
+  const uint64_t bytes = padded * (2 + 2 + 4 + 4 + 2 + 2) + rows * (uint64_t{f.shape.dim} + f.row_bytes) + room + 192;
   if (scratch.size() < bytes) scratch.resize(bytes);
   uint8_t* p = reinterpret_cast<uint8_t*>(scratch.data());
   p += (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64;
@@ -64,6 +65,8 @@ inline IntTile MakeTile(const IntFrame& f, std::vector<std::byte>& scratch) {
   t.codes = t.zero16 + 2 * padded;
   t.packed = t.codes + rows * f.shape.dim;
   t.packed += (64 - reinterpret_cast<uintptr_t>(t.packed) % 64) % 64;
+  t.room = t.packed + rows * f.row_bytes;
+  t.room += (64 - reinterpret_cast<uintptr_t>(t.room) % 64) % 64;
   return t;
 }
 

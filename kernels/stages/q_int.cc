@@ -15,20 +15,6 @@ constexpr uint32_t kIntDefaultTokens = 32;  // KIVI's group along tokens
 
 constexpr uint32_t kBytesAhead = 2048;  // of codes, asked for before the parameters are looked at
 
-/// Four fp16 at a time: an exponent of all ones plus one carries into the place of the sign.
-bool HasBadParameter(std::span<const uint8_t> parameters) {
-  constexpr uint64_t kExponents = 0x7C007C007C007C00u, kOnes = 0x0400040004000400u, kSigns = 0x8000800080008000u;
-  uint64_t bad = 0;
-  size_t at = 0;
-  for (; at + 8 <= parameters.size(); at += 8) {
-    uint64_t four;
-    std::memcpy(&four, parameters.data() + at, sizeof four);
-    bad |= (four & kExponents) + kOnes;
-  }
-  for (; at < parameters.size(); at += 2) bad |= IsBadParameter(Load16(parameters.data() + at)) ? kSigns : 0;
-  return (bad & kSigns) != 0;
-}
-
 /// Groups of the same head: all codes first, then the rows are packed.
 void EncodeIntHead(const IntFrame& f, uint32_t head, const uint8_t* in, uint8_t* frame, uint8_t* codes) {
   const uint32_t element = ElementBytes(f.shape.element);
@@ -87,6 +73,20 @@ class IntCoder final : public FrameCoder {
 };
 
 }  // namespace
+
+/// Four fp16 at a time: an exponent of all ones plus one carries into the place of the sign.
+bool HasBadParameter(std::span<const uint8_t> parameters) {
+  constexpr uint64_t kExponents = 0x7C007C007C007C00u, kOnes = 0x0400040004000400u, kSigns = 0x8000800080008000u;
+  uint64_t bad = 0;
+  size_t at = 0;
+  for (; at + 8 <= parameters.size(); at += 8) {
+    uint64_t four;
+    std::memcpy(&four, parameters.data() + at, sizeof four);
+    bad |= (four & kExponents) + kOnes;
+  }
+  for (; at < parameters.size(); at += 2) bad |= IsBadParameter(Load16(parameters.data() + at)) ? kSigns : 0;
+  return (bad & kSigns) != 0;
+}
 
 void EncodeIntFrameReference(const IntFrame& f, const uint8_t* dense, uint8_t* frame, uint8_t* codes) {
   const uint64_t head_bytes = uint64_t{f.shape.tokens} * f.shape.dim * ElementBytes(f.shape.element);

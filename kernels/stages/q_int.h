@@ -19,6 +19,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/frame_coder.h"
 #include "kernels/kv_layout.h"
@@ -118,6 +119,9 @@ KVASIR_HD inline float IntValue(const IntSpec& spec, float code, float scale, fl
 
 /// True for an fp16 that no encoder writes as a parameter: infinite or NaN.
 KVASIR_HD inline bool IsBadParameter(uint16_t code) { return (code & 0x7C00) == 0x7C00; }
+
+/// True when a parameter of `parameters`, pairs of bytes, is bad.
+bool HasBadParameter(std::span<const uint8_t> parameters);
 
 /// One group: `count` values, load(i), become codes `code_stride` bytes apart.
 template <class Load>

@@ -3,6 +3,8 @@
 // machine's memory allows), against ggml's block layouts in cache, entropy-coded exponents against zstd, and a fetch
 // with checksums against one without. One JSON line a result on stdout, progress on stderr, exit 1 when a must fails.
 //   codec_bench [--quick] [goal ...]
+// `methods` instead of a goal: the speed of every ready-made method that needs no scores, a line a tensor, without a
+// must.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +14,7 @@
 #include <vector>
 
 #include "kernels/cpu_jobs.h"
+#include "kernels/methods.h"
 #include "kernels/number_formats.h"
 #include "tests/bench/bench_pairs.h"
 #include "tests/bench/exponent_plane.h"
@@ -104,7 +107,8 @@ class Bench {
       for (const char* spec : {"raw", "int(8,tok)", "k:int(4,chan,32)|v:int(4,tok,64)"}) ok = Checksums(spec) && ok;
       return ok;
     }
-    std::fprintf(stderr, "unknown goal '%s': C1 to C7\n", goal.c_str());
+    if (goal == "methods") return AllMethods();
+    std::fprintf(stderr, "unknown goal '%s': C1 to C7, methods\n", goal.c_str());
     return false;
   }
 
@@ -172,6 +176,42 @@ class Bench {
     Speed("decode", d);
     const bool ok = Report({goal, "encode", encode.must, encode.moonshot, false, in.median, kShares.encode}, e);
     return Report({goal, "decode", decode.must, decode.moonshot, false, out.median, kShares.decode}, d) && ok;
+  }
+
+  /// Frames of one tensor, copied, encoded and decoded.
+  void MethodSpeed(const Method& method, KvTensor tensor) {
+    std::vector<uint64_t> frames;
+    for (uint64_t i = 0; i < set_.frames; ++i) {
+      if (TensorOf(i) == tensor) frames.push_back(i);
+    }
+    const auto each = [&](const std::function<void(uint64_t)>& use) {
+      return [&frames, use] {
+        for (const uint64_t i : frames) use(i);
+      };
+    };
+    const auto copy = each([this](uint64_t i) {
+      std::memcpy(set_.Copy(i).data(), set_.Dense(i).data(), kShape.bytes());
+      Keep(set_.copy.all().data());
+    });
+    const Ratios e = MeasurePairs({3}, copy, each([this](uint64_t i) { Encode(i); }));
+    const Ratios d = MeasurePairs({3}, copy, each([this](uint64_t i) { Decode(i); }));
+    const double gigabytes = 1e-9 * static_cast<double>(frames.size() * kShape.bytes());
+    std::printf(
+        "{\"method\":\"%s\",\"tensor\":\"%s\",\"encode_gbs\":%.3g,\"encode_ratio\":%.3g,\"decode_gbs\":%.3g,"
+        "\"decode_ratio\":%.3g}\n",
+        std::string(method.name).c_str(), tensor == KvTensor::kKey ? "k" : "v", gigabytes / e.our_seconds, e.median,
+        gigabytes / d.our_seconds, d.median);
+    std::fflush(stdout);
+  }
+
+  bool AllMethods() {
+    for (const Method& method : Methods()) {
+      const auto codec = *Codec::Parse(method.spec);
+      if (codec->selection() != nullptr || !codec->CheckInputs(KvTensor::kKey, {}).ok()) continue;
+      Prepare(std::string(method.spec).c_str());
+      for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) MethodSpeed(method, tensor);
+    }
+    return true;
   }
 
   double StoredBytes() const {

@@ -2,38 +2,17 @@
 // Goal: every SIMD body gives the bits of the reference, both ways, on every instruction set of this CPU.
 // Method: random shapes, specs and data; encoded frames and decoded elements compared with memcmp, one target after
 // another.
-#include "kernels/simd/targets.h"  // before Highway's own
-
 #include "gtest/gtest.h"
-#include "hwy/targets.h"
 #include "kernels/simd/bodies.h"
+#include "tests/kernels/each_target.h"  // before Highway's own headers
 #include "tests/kernels/frames.h"
 
 namespace kvasir {
 namespace {
 
 using testing::Fill;
+using testing::ForEachTarget;
 using testing::MakeFrame;
-
-/// Runs `body` once for each target that both this CPU and the build have, best first; the last is the reference
-/// itself.
-template <class Body>
-void ForEachTarget(Body body) {
-  int64_t left = hwy::SupportedTargets() & HWY_TARGETS;
-  std::string ran;
-  while (left != 0) {
-    const int64_t target = left & -left;
-    left ^= target;
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    SCOPED_TRACE(hwy::TargetName(target));
-    ran.append(" ").append(hwy::TargetName(target));
-    body();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  std::printf("targets:%s\n", ran.c_str());
-}
 
 const uint8_t* Bytes(const std::vector<std::byte>& v) { return reinterpret_cast<const uint8_t*>(v.data()); }
 uint8_t* Bytes(std::vector<std::byte>& v) { return reinterpret_cast<uint8_t*>(v.data()); }
