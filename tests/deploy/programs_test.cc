@@ -56,9 +56,16 @@ TEST(Programs, DaemonSaysWhenItServesAndDrainsOnSigterm) {
   EXPECT_EQ(ended.status, 0) << ended.err;
   EXPECT_EQ(FirstLine(ended.out).find("kvasird a serving on " + daemon.control() + ", data tcp 127.0.0.1"), 0u)
       << ended.out;
-  const json log = json::parse(FirstLine(ended.err));
-  EXPECT_EQ(log["level"], "info");
-  EXPECT_EQ(log["node"], "a");
+  // Warnings may stand between them: another daemon of this machine has the default port, a loop had to wait.
+  int informing = 0;
+  std::istringstream lines(ended.err);
+  for (std::string line; std::getline(lines, line);) {
+    const json log = json::parse(line);
+    EXPECT_EQ(log["node"], "a") << line;
+    EXPECT_NE(log["level"], "error") << line;
+    informing += log["level"] == "info";
+  }
+  EXPECT_GT(informing, 0) << ended.err;
 }
 
 TEST(Programs, CheckSaysWhatWouldBeAndOpensNothing) {
