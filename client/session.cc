@@ -369,8 +369,15 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(SessionOptions options) {
     return absl::InvalidArgumentError("layers_per_part and heads_per_part: at least 1");
   }
   if (absl::Status status = options.ns.Validate(); !status.ok()) return status;
-  if (auto accept = client::CanonicalAccept(options.accept); !accept.ok()) return accept.status();
+  if (auto accept = client::CanonicalAccept(options.accept); !accept.ok()) {
+    return absl::Status(accept.status().code(), absl::StrCat("accept: ", accept.status().message()));
+  }
   const bool choose = options.push_view == client::kAutoView;
+  if (!choose) {
+    auto spec = client::CanonicalSpec(options.push_view);
+    if (!spec.ok()) return absl::Status(spec.status().code(), absl::StrCat("push_view: ", spec.status().message()));
+    options.push_view = *std::move(spec);
+  }
   if (auto view = View::Make(choose ? "raw" : options.push_view, options.layers_per_part, options.heads_per_part); !view.ok()) {
     return view.status();
   }

@@ -52,12 +52,13 @@ struct SessionOptions {
   DomainKey domain;
   Namespace ns;
 
-  /// Codec spec of what is pushed. "auto": the lossless view that was seen to come back fastest, tried once for a cluster and
-  /// namespace, by the first Session, within Open (client/auto_view.h); "splitexp" where pages are not in host memory.
+  /// Codec spec of what is pushed, or a method's name: "kivi2", "turboquant4" (`kvasir codecs` lists them). "auto": the lossless
+  /// view that was seen to come back fastest, tried once for a cluster and namespace, by the first Session, within Open
+  /// (client/auto_view.h); "splitexp" where pages are not in host memory.
   std::string push_view = "auto";
   uint32_t layers_per_part = 8;               ///< grid of the pushed view
   uint32_t heads_per_part = 1;
-  std::vector<std::string> accept = {"lossless"};  ///< views a fetch takes, best first
+  std::vector<std::string> accept = {"lossless"};  ///< views a fetch takes, best first: specs, methods, lossless, any
 
   uint32_t replicas = 1;                      ///< REPLICATED(n): n nodes pull in parallel
   Ack ack = Ack::kVolatile;                   ///< at each of them
@@ -96,7 +97,7 @@ struct PushRequest {
   const PagedCache* cache = nullptr;
   PageTable pages;            ///< of the whole sequence
   Stream stream = nullptr;    ///< packing waits for what is in it
-  std::string view;           ///< "" = options.push_view
+  std::string view;           ///< spec or method; "" = options.push_view
   /// What the view's stages ask for (`kvasir codecs explain`): shapes are of the whole chain; valid until the callback.
   const SelectInputs* inputs = nullptr;
 };
@@ -116,7 +117,7 @@ struct PushSelectedRequest {
   const PagedCache* cache = nullptr;  ///< all layers and heads of the model, in host memory: budgets are shared by all heads
   PageTable pages;                    ///< of the whole chain
   Stream stream = nullptr;            ///< the choice waits for what is in it
-  std::string view;                   ///< spec
+  std::string view;                   ///< spec or method
   std::string about;                  ///< on what the choice depends beside the chain (a question, a probe's name); "" = nothing
   const SelectInputs* inputs = nullptr;  ///< null = nothing was brought
 };
@@ -161,7 +162,7 @@ class Session {
   virtual ~Session() = default;  ///< ends what is under way with Aborted; no callback runs after it returns
 
   virtual const Namespace& ns() const = 0;
-  /// The spec of pushes that name no view: options.push_view, or what "auto" became.
+  /// The spec of pushes that name no view: options.push_view in canonical form, or what "auto" became.
   virtual std::string push_view() const = 0;
   virtual PrefixChain Chain(std::span<const uint32_t> tokens) const = 0;
   virtual Membership membership() const = 0;
@@ -181,7 +182,7 @@ class Session {
   /// Brings them back, bit for bit. NotFound when none are kept; DataLoss when what came is not what was kept.
   virtual void LoadInputs(const PrefixChain& chain, std::string_view about,
                           std::function<void(absl::StatusOr<std::shared_ptr<const KeptInputs>>)> done) = 0;
-  /// What a Fetch accepts to get what PushSelected pushed of this very chain. InvalidArgument: no such spec, or an empty chain.
+  /// What a Fetch accepts to get what PushSelected pushed of this very chain. InvalidArgument: no such spec or method, or an empty chain.
   virtual absl::StatusOr<std::string> SelectedView(const PrefixChain& chain, std::string_view spec,
                                                    std::string_view about) const = 0;
   virtual FetchId Fetch(FetchRequest request, std::function<void(FetchResult)> done) = 0;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/methods.h"
 #include "store/api/status.h"
 
 namespace kvasir::client {
@@ -25,10 +26,12 @@ absl::StatusOr<std::shared_ptr<const CompiledView>> ViewBook::Compile(View view)
   return made;
 }
 
-absl::StatusOr<std::shared_ptr<const CompiledView>> ViewBook::ToWrite(const std::string& spec, uint32_t layers_per_part,
-                                                                      uint32_t heads_per_part, uint32_t tokens,
-                                                                      const std::string& selection) {
-  absl::StatusOr<View> view = View::Make(spec, layers_per_part, heads_per_part);
+absl::StatusOr<std::shared_ptr<const CompiledView>> ViewBook::ToWrite(const std::string& name_or_spec,
+                                                                      uint32_t layers_per_part, uint32_t heads_per_part,
+                                                                      uint32_t tokens, const std::string& selection) {
+  const absl::StatusOr<std::string> spec = CanonicalSpec(name_or_spec);
+  if (!spec.ok()) return spec.status();
+  absl::StatusOr<View> view = View::Make(*spec, layers_per_part, heads_per_part);
   if (!view.ok()) return view.status();
   view->selection = selection;
   auto compiled = Compile(*std::move(view));
@@ -50,6 +53,12 @@ absl::StatusOr<std::shared_ptr<const CompiledView>> ViewBook::ToRead(const View&
   return Compile(*std::move(view));
 }
 
+absl::StatusOr<std::string> CanonicalSpec(std::string_view name_or_spec) {
+  const Result<std::shared_ptr<const Codec>> codec = CodecNamed(name_or_spec);
+  if (!codec.ok()) return ToStatus(codec.error());
+  return (*codec)->spec();
+}
+
 absl::StatusOr<std::vector<std::string>> CanonicalAccept(const std::vector<std::string>& accept) {
   std::vector<std::string> out;
   for (const std::string& wish : accept) {
@@ -58,14 +67,14 @@ absl::StatusOr<std::vector<std::string>> CanonicalAccept(const std::vector<std::
       continue;
     }
     const size_t end_of_spec = std::min(wish.find('#'), wish.size());
-    Result<std::shared_ptr<const Codec>> codec = Codec::Parse(std::string_view(wish).substr(0, end_of_spec));
-    if (!codec.ok()) return ToStatus(codec.error());
+    const absl::StatusOr<std::string> spec = CanonicalSpec(std::string_view(wish).substr(0, end_of_spec));
+    if (!spec.ok()) return spec.status();
     if (wish.size() - end_of_spec > 1 + View::kSelectionBytesMax) {
-      return absl::InvalidArgumentError(absl::StrCat("accept: a selection context of more than ", View::kSelectionBytesMax, " bytes"));
+      return absl::InvalidArgumentError(absl::StrCat("a selection context of more than ", View::kSelectionBytesMax, " bytes"));
     }
-    out.push_back((*codec)->spec() + wish.substr(end_of_spec));
+    out.push_back(*spec + wish.substr(end_of_spec));
   }
-  if (out.empty()) return absl::InvalidArgumentError("accept: empty; name a view, 'lossless' or 'any'");
+  if (out.empty()) return absl::InvalidArgumentError("empty; name a view, 'lossless' or 'any'");
   return out;
 }
 

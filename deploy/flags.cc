@@ -17,6 +17,7 @@
 #include "absl/strings/cord.h"
 #include "deploy/term.h"
 #include "deploy/text.h"
+#include "kernels/near_words.h"
 
 namespace kvasir {
 namespace {
@@ -176,25 +177,8 @@ int ExitStatusOf(const absl::Status& status) {
 }
 
 std::string_view Nearest(std::string_view word, const std::vector<std::string>& words) {
-  std::string_view best;
-  // Further away is another word. Two letters changed places count as two.
-  size_t best_distance = (word.size() < 4 ? 1 : std::max<size_t>(2, word.size() / 3)) + 1;
-  for (const std::string& candidate : words) {
-    std::vector<size_t> row(candidate.size() + 1);  // edit distance, one row of the table at a time
-    for (size_t j = 0; j < row.size(); ++j) row[j] = j;
-    for (size_t i = 1; i <= word.size(); ++i) {
-      size_t diagonal = std::exchange(row[0], i);
-      for (size_t j = 1; j < row.size(); ++j) {
-        const size_t replace = diagonal + (word[i - 1] == candidate[j - 1] ? 0 : 1);
-        diagonal = std::exchange(row[j], std::min({replace, row[j] + 1, row[j - 1] + 1}));
-      }
-    }
-    if (row.back() < best_distance) {
-      best_distance = row.back();
-      best = candidate;
-    }
-  }
-  return best;
+  const std::vector<std::string_view> near = NearWords(word, words);
+  return near.empty() ? std::string_view() : near.front();
 }
 
 }  // namespace kvasir

@@ -4,6 +4,10 @@
 #include "kernels/methods.h"
 
 #include <algorithm>
+#include <string>
+#include <vector>
+
+#include "kernels/near_words.h"
 
 namespace kvasir {
 namespace {
@@ -131,9 +135,25 @@ const Method* FindMethod(std::string_view name) {
   return found == std::end(kMethods) ? nullptr : found;
 }
 
-std::string SpecOf(std::string_view name_or_spec) {
-  const Method* method = FindMethod(name_or_spec);
-  return std::string(method == nullptr ? name_or_spec : method->spec);
+Result<std::shared_ptr<const Codec>> CodecNamed(std::string_view name_or_spec) {
+  if (const Method* method = FindMethod(name_or_spec); method != nullptr) return Codec::Parse(method->spec);
+  Result<std::shared_ptr<const Codec>> codec = Codec::Parse(name_or_spec);
+  const bool is_word = std::all_of(name_or_spec.begin(), name_or_spec.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+  });
+  if (codec.ok() || !is_word) return codec;
+  std::vector<std::string_view> names;
+  for (const Method& method : Methods()) names.push_back(method.name);
+  std::string word(name_or_spec);
+  for (char& c : word) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  const std::vector<std::string_view> near = NearWords(word, names);
+  if (near.empty()) {
+    return Error{codec.error().code, codec.error().message + "; or a method: `kvasir codecs` lists all"};
+  }
+  std::string list;
+  for (const std::string_view name : near) list.append(list.empty() ? "" : " or ").append(name);
+  return Error{ErrorCode::kInvalidArgument, "no method '" + std::string(name_or_spec) + "'; did you mean " + list +
+                                                "? `kvasir codecs` lists all"};
 }
 
 }  // namespace kvasir

@@ -4,9 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
-#include <string>
 #include <string_view>
+
+#include "kernels/codec.h"
+#include "kernels/result.h"
 
 namespace kvasir {
 
@@ -22,7 +25,8 @@ struct Method {
 std::span<const Method> Methods();
 /// The method of that name; null when there is none.
 const Method* FindMethod(std::string_view name);
-/// The spec of the method of that name; anything else as it is.
-std::string SpecOf(std::string_view name_or_spec);
+/// Compiles what people write: a method's name or a spec. kInvalidArgument: as Codec::Parse, or the methods that a word
+/// which is neither is near to.
+Result<std::shared_ptr<const Codec>> CodecNamed(std::string_view name_or_spec);
 
 }  // namespace kvasir

@@ -93,7 +93,7 @@ void AddBenchCommand(CLI::App& app, AllFlags* all, Invocation* invocation) {
            "Blocks under way at once: more hide latency, one shows it");
   AddCount(*bench, "--replicas", &flags.replicas, 1, 16, "Nodes that must hold each block before its push is done");
   bench->add_flag("--durable", flags.durable, "A push is done only when the block is on the SSD of each of them");
-  AddText(*bench, "--codec", "SPEC", &flags.codec, "How the blocks are compressed, see `kvasir codecs`; auto: tries the lossless ones, and says which a Session would choose");
+  AddText(*bench, "--codec", "SPEC", &flags.codec, "How the blocks are compressed, a method or a spec of `kvasir codecs`; auto: tries the lossless ones, and says which a Session would choose");
   AddCount(
       *bench, "--planes", &flags.planes, 0, kPlanesMax,
       "Planes that a fetch takes of a codec that has them (hier(4+4,tok)|planes): fewer bytes, fewer bits. 0 = all");

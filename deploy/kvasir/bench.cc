@@ -21,6 +21,7 @@
 #include "deploy/kvasir/nodes.h"
 #include "deploy/term.h"
 #include "deploy/text.h"
+#include "kernels/methods.h"
 #include "transport/sync.h"
 
 namespace kvasir {
@@ -403,8 +404,8 @@ absl::Status TryAuto(const GlobalFlags& global, const BenchFlags& flags) {
 
 absl::Status RunBench(const GlobalFlags& global, const BenchFlags& flags) {
   if (flags.codec == client::kAutoView) return TryAuto(global, flags);
-  const auto codec = Codec::Parse(flags.codec);
-  if (!codec.ok()) return absl::InvalidArgumentError(Cat("--codec: ", codec.error().message, ". See: kvasir codecs"));
+  const auto codec = CodecNamed(flags.codec);
+  if (!codec.ok()) return absl::InvalidArgumentError(Cat("--codec: ", codec.error().message));
   const Namespace ns = MakeNamespace(flags);
   const uint64_t block = ns.layout.layers * ns.layout.LayerBytes(ns.layout.kv_heads, ns.block_tokens);
   if (const uint64_t memory = 2 * block * flags.in_flight; memory > kMemoryMax) {

@@ -124,15 +124,8 @@ std::vector<std::string> Notes(const Codec& codec) {
 absl::StatusOr<CodecReport> ReportOn(const std::string& name_or_spec) {
   CodecReport report;
   report.method = FindMethod(name_or_spec);
-  const auto codec = Codec::Parse(SpecOf(name_or_spec));
-  if (!codec.ok()) {
-    std::vector<std::string> names;
-    for (const Method& method : Methods()) names.emplace_back(method.name);
-    const std::string_view near = Nearest(name_or_spec, names);
-    return absl::InvalidArgumentError(
-        near.empty() ? Cat(codec.error().message, ". See: kvasir codecs")
-                     : Cat("there is no method ", name_or_spec, "; did you mean ", near, "? See: kvasir codecs"));
-  }
+  const auto codec = CodecNamed(name_or_spec);
+  if (!codec.ok()) return absl::InvalidArgumentError(codec.error().message);
   report.codec = *codec;
   for (const KvTensor tensor : {KvTensor::kKey, KvTensor::kValue}) {
     const auto checked = report.codec->Check(tensor, kReportFrame);

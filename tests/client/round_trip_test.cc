@@ -32,6 +32,37 @@ TEST(RoundTripTest, EveryViewComesBackAsItsCodecMakesIt) {
   }
 }
 
+TEST(RoundTripTest, AMethodStandsForItsSpec) {
+  Cluster cluster(1);
+  SessionOptions options = cluster.Options();
+  options.push_view = "turboquant4";
+  options.accept = {"turboquant4", "lossless"};
+  auto session = cluster.Open(options);
+  const View turbo = *View::Make("had|lm(4)", 2, 1);
+  EXPECT_EQ(session->push_view(), turbo.spec);
+  const PrefixChain chain = session->Chain(Tokens(4)), other = session->Chain(Tokens(4, 1));
+  Pages written(options.ns, {}), read(options.ns, {});
+  written.FillWithTruth();
+  PushAll(*session, chain, written);
+  PushAll(*session, other, written, "fp8");
+  EXPECT_EQ(FetchAll(*session, chain, read).views, std::vector<std::string>(4, turbo.spec));
+  EXPECT_EQ(read.Difference(0, 4, &turbo), "");
+  FetchRequest request = RequestOf(other, read);
+  request.accept = {"turboquant2", "fp8"};
+  EXPECT_EQ(FetchAndWait(*session, request).views, std::vector<std::string>(4, View::Make("fp8")->spec));
+
+  constexpr char kNear[] = "no method 'kivi3'; did you mean kivi2 or kivi4? `kvasir codecs` lists all";
+  EXPECT_EQ(PushBlock(*session, chain, 0, written, "kivi3").status.message(), kNear);
+  request.accept = {"kivi3"};
+  EXPECT_EQ(FetchAndWait(*session, request).status.message(), kNear);
+  EXPECT_EQ(session->SelectedView(chain, "kivi3", "").status().message(), kNear);
+  options.push_view = "kivi3";
+  EXPECT_EQ(Session::Open(options).status().message(), absl::StrCat("push_view: ", kNear));
+  options.push_view = "raw";
+  options.accept = {"lossless", "kivi3"};
+  EXPECT_EQ(Session::Open(options).status().message(), absl::StrCat("accept: ", kNear));
+}
+
 TEST(RoundTripTest, LayoutsOfWriterAndReaderNeedNotAgree) {
   Cluster cluster(1);
   auto session = cluster.Open();

@@ -117,6 +117,18 @@ TEST(SelectedTest, WhatWasChosenComesBackAndTheFullBlocksStay) {
   }
 }
 
+TEST(SelectedTest, AMethodStandsForItsSpec) {
+  Cluster cluster(1);
+  Prefilled prefilled(cluster);
+  ASSERT_TRUE(prefilled.PushView("knorm", "by name").status.ok());
+  EXPECT_EQ(*prefilled.session->SelectedView(prefilled.chain, "knorm", "by name"),
+            *prefilled.session->SelectedView(prefilled.chain, "B:uni(0.5)|E:knorm|raw", "by name"));
+  Extents rows(SmallNamespace().layout, 0, 4, 4 * kTokens);
+  EXPECT_EQ(prefilled.FetchInto(rows, "B:uni(0.5)|E:knorm|raw", "by name").blocks, 4u);
+  EXPECT_EQ(Difference(rows, prefilled.Chosen("B:uni(0.5)|E:knorm|raw"), 4), "");
+  EXPECT_EQ(prefilled.PushView("knrom").status.message(), "no method 'knrom'; did you mean knorm? `kvasir codecs` lists all");
+}
+
 TEST(SelectedTest, ARankFetchesItsHeadsOnly) {
   Cluster cluster(1);
   Prefilled prefilled(cluster);

@@ -170,6 +170,8 @@ TEST(Kvasir, BadFlagsEndWithTwo) {
       {{"status", "-o", "yaml"}, 2, "-o yaml is no format. Write -o table or -o json"},
       {{"--node", "x", "status"}, 2, "--node: 'x' is not an address: it has no port"},
       {{"bench", "--codec", "zip"}, 2, "--codec: codec spec, position 0: met 'zip'"},
+      {{"bench", "--codec", "kivi3"}, 2, "--codec: no method 'kivi3'; did you mean kivi2 or kivi4? `kvasir codecs` lists all"},
+      {{"codecs", "explain", "gear8"}, 2, "no method 'gear8'; did you mean gear2 or gear4? `kvasir codecs` lists all"},
       {{"bench", "--blocks", "0"}, 2, "--blocks: '0' is not a whole number from 1"},
       {{"verify", "/no/such"}, 2, "/no/such"},
       {{"inspect", "/no/such"}, 2, "cannot read /no/such: No such file or directory"},

@@ -22,18 +22,28 @@ TEST(Methods, NamesAscendAndSpecsAreFixedPoints) {
     EXPECT_FALSE(method.title.empty()) << method.name;
     EXPECT_LE(method.row, 63u) << method.name;
     EXPECT_EQ(FindMethod(method.name), &method);
-    EXPECT_EQ(SpecOf(method.name), method.spec);
     const auto codec = Codec::Parse(method.spec);
     ASSERT_TRUE(codec.ok()) << method.name << ": " << codec.error().message;
     EXPECT_EQ(MustParse((*codec)->spec())->spec(), (*codec)->spec()) << method.name;
+    EXPECT_EQ((*CodecNamed(method.name))->spec(), (*codec)->spec());
     // A name that is a spec too must not mean two things.
     const auto by_itself = Codec::Parse(method.name);
     if (by_itself.ok()) {
       EXPECT_EQ((*by_itself)->spec(), (*codec)->spec()) << method.name;
     }
   }
+  EXPECT_EQ((*CodecNamed("int(8,tok)"))->spec(), MustParse("int(8,tok)")->spec());
+}
+
+TEST(Methods, AWordThatIsNoneNamesThoseNearIt) {
   EXPECT_EQ(FindMethod("kivi3"), nullptr);
-  EXPECT_EQ(SpecOf("int(8,tok)"), "int(8,tok)");
+  const auto message = [](std::string_view word) { return CodecNamed(word).error().message; };
+  EXPECT_EQ(message("kivi3"), "no method 'kivi3'; did you mean kivi2 or kivi4? `kvasir codecs` lists all");
+  EXPECT_EQ(message("snap-kv"), "no method 'snap-kv'; did you mean snapkv? `kvasir codecs` lists all");
+  EXPECT_EQ(message("SnapKV"), "no method 'SnapKV'; did you mean snapkv? `kvasir codecs` lists all");
+  EXPECT_EQ(message("zip"), Codec::Parse("zip").error().message + "; or a method: `kvasir codecs` lists all");
+  EXPECT_EQ(message("int(9,tok)"), Codec::Parse("int(9,tok)").error().message) << "no word, but a spec gone wrong";
+  EXPECT_EQ(message(""), Codec::Parse("").error().message + "; or a method: `kvasir codecs` lists all");
 }
 
 /// What every stage may ask for, made up.
