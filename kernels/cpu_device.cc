@@ -6,6 +6,11 @@
 // puts the stream back, so that streams share the workers fairly. An event fires when its marker task runs; it then
 // wakes the streams that wait for it. A marker always stands in its stream before anyone can wait for it, so waits
 // cannot form a ring.
+//
+// A job that works head by head asks the other workers for help (Workers::ForEach): they take heads as they come,
+// between jobs of other streams, and whoever comes too late finds none left. The asking worker never waits for one to
+// come.
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -61,7 +66,34 @@ struct Task {
   std::shared_ptr<DeviceEvent> wait_for;
 };
 
-class CpuDevice final : public Device {
+/// Items of one task that several threads take in turn. Held by all who help: late ones find nothing left.
+class SharedItems {
+ public:
+  SharedItems(uint64_t count, const std::function<void(uint64_t)>& body) : count_(count), body_(body) {}
+  /// Runs items until none is left to take.
+  void Help() {
+    uint64_t ran = 0;
+    for (uint64_t i = next_++; i < count_; i = next_++, ++ran) body_(i);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ran_ += ran;
+    if (ran_ == count_) ended_.notify_all();
+  }
+  /// After Help: until those that others took have ended. The caller's `body` is not touched afterwards.
+  void Wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    ended_.wait(lock, [this] { return ran_ == count_; });
+  }
+
+ private:
+  const uint64_t count_;
+  const std::function<void(uint64_t)>& body_;
+  std::atomic<uint64_t> next_{0};
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  uint64_t ran_ = 0;  // guarded by mutex_
+};
+
+class CpuDevice final : public Device, private Workers {
  public:
   explicit CpuDevice(const CpuDeviceOptions& options)
       : options_(options),
@@ -126,7 +158,7 @@ class CpuDevice final : public Device {
       return;
     }
     Push(stream, {[this, job = std::move(job), done = std::move(done)](CpuScratch& scratch) {
-                    const JobStatus status = RunOnCpu(job, scratch);
+                    const JobStatus status = Run(job, scratch);
                     {
                       const std::lock_guard<std::mutex> lock(mutex_);
                       --queued_jobs_;
@@ -134,6 +166,25 @@ class CpuDevice final : public Device {
                     done(status);
                   },
                   nullptr});
+  }
+
+  template <class Job>
+  JobStatus Run(const Job& job, CpuScratch& scratch) {
+    return RunOnCpu(job, scratch);
+  }
+  JobStatus Run(const SelectJob& job, CpuScratch&) { return RunOnCpu(job, this); }
+
+  /// From a worker, for the job it runs. Help is asked for in streams of its own, which no one else can name.
+  void ForEach(uint64_t count, const std::function<void(uint64_t)>& body) override {
+    struct Call {
+      SharedItems items;
+      std::vector<char> streams;  // the address of an element names one
+    };
+    const uint64_t helpers = std::min<uint64_t>(options_.codec_threads, count) - (count > 0 ? 1 : 0);
+    const auto call = std::shared_ptr<Call>(new Call{{count, body}, std::vector<char>(helpers)});
+    for (char& stream : call->streams) Push(&stream, {[call](CpuScratch&) { call->items.Help(); }, nullptr});
+    call->items.Help();
+    call->items.Wait();
   }
 
   void Push(Stream stream, Task task) {

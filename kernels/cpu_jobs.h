@@ -6,6 +6,7 @@
 
 #include "kernels/device.h"
 #include "kernels/row_jobs.h"
+#include "kernels/workers.h"
 
 namespace kvasir {
 
@@ -17,7 +18,7 @@ struct CpuScratch {
 
 JobStatus RunOnCpu(const PackJob& job, CpuScratch& scratch);
 JobStatus RunOnCpu(const UnpackJob& job, CpuScratch& scratch);
-JobStatus RunOnCpu(const SelectJob& job, CpuScratch& scratch);
+JobStatus RunOnCpu(const SelectJob& job, Workers* workers);
 JobStatus RunOnCpu(const UnpackRowsJob& job, CpuScratch& scratch);
 JobStatus RunOnCpu(const PlaceRowsJob& job, CpuScratch& scratch);
 

@@ -140,17 +140,23 @@ Result<bool> CheckJob(const UnpackRowsJob& job) {
 }
 
 Result<bool> CheckJob(const SelectJob& job, MemoryKind reached) {
-  if (job.codec == nullptr || job.cache == nullptr || job.inputs == nullptr || job.result == nullptr)
-    return Invalid("codec, cache, inputs or result is null");
+  if (job.codec == nullptr || job.cache == nullptr || job.inputs == nullptr)
+    return Invalid("codec, cache or inputs is null");
+  if ((job.result == nullptr) == (job.scored == nullptr)) return Invalid("one of result and scored must be given");
   if (job.codec->selection() == nullptr) return Invalid("the spec chooses no tokens");
-  const KvLayout& layout = job.cache->layout;
-  if (job.cache->memory != MemoryKind::kHost && job.cache->memory != reached)
+  const PagedCache& cache = *job.cache;
+  const KvLayout& layout = cache.layout;
+  if (cache.memory != MemoryKind::kHost && cache.memory != reached)
     return Invalid("a selection on this device reads pages in host memory only");
   if (layout.layers == 0 || layout.kv_heads == 0) return Invalid("the layout is empty");
-  if (Result<bool> r = CheckPages(*job.cache, job.pages, {0, layout.layers, 0, layout.kv_heads, 0, job.tokens});
-      !r.ok())
+  if (Result<bool> r = CheckPages(cache, job.pages, {0, layout.layers, 0, layout.kv_heads, 0, job.tokens}); !r.ok())
     return r;
-  return CheckCache(*job.cache, 0, layout.layers, 0, layout.kv_heads);
+  if (!Inside(cache.first_head, cache.heads, 0, layout.kv_heads)) return Invalid("the cache has heads of no model");
+  const bool whole = job.result != nullptr && job.scores.empty();
+  if (!job.scores.empty() && job.scores.size() != uint64_t{layout.layers} * layout.kv_heads * job.tokens)
+    return Invalid("scores are not those of all heads");
+  return whole ? CheckCache(cache, 0, layout.layers, 0, layout.kv_heads)
+               : CheckCache(cache, 0, layout.layers, cache.first_head, cache.heads);
 }
 
 }  // namespace kvasir

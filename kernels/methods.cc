@@ -152,8 +152,8 @@ Result<std::shared_ptr<const Codec>> CodecNamed(std::string_view name_or_spec) {
   }
   std::string list;
   for (const std::string_view name : near) list.append(list.empty() ? "" : " or ").append(name);
-  return Error{ErrorCode::kInvalidArgument, "no method '" + std::string(name_or_spec) + "'; did you mean " + list +
-                                                "? `kvasir codecs` lists all"};
+  return Error{ErrorCode::kInvalidArgument,
+               "no method '" + std::string(name_or_spec) + "'; did you mean " + list + "? `kvasir codecs` lists all"};
 }
 
 }  // namespace kvasir

@@ -17,20 +17,21 @@ JobStatus Failed(Error error) { return {false, std::move(error)}; }
 /// The rows of a chain in pages, head by head.
 class PageRows final : public SelectRows {
  public:
-  PageRows(const SelectJob& job, std::vector<std::byte>& dense) : SelectRows(job), dense_(dense) {}
+  explicit PageRows(const SelectJob& job) : SelectRows(job) {}
 
   void Load(uint32_t layer, uint32_t head, KvTensor tensor, std::span<float> out) override {
     const PagedCache& cache = *job_.cache;
-    const uint32_t size = ElementBytes(cache.layout.element);
-    if (dense_.size() < out.size() * size) dense_.resize(out.size() * size);
-    GatherPages({&cache, job_.pages, layer, tensor, head, 1, 0, job_.tokens}, dense_.data());
-    for (size_t i = 0; i < out.size(); ++i) {
-      out[i] = LoadElement(cache.layout.element, reinterpret_cast<const uint8_t*>(dense_.data()) + i * size);
+    KERNELS_CHECK(head >= cache.first_head && head < cache.first_head + cache.heads);
+    const uint32_t size = ElementBytes(cache.layout.element), dim = cache.layout.dim(tensor), step = cache.page_tokens;
+    std::vector<std::byte> dense(uint64_t{step} * dim * size);  // of one page: it stays in the cache
+    for (uint32_t token = 0; dim > 0 && token < job_.tokens; token += step) {
+      GatherPages({&cache, job_.pages, layer, tensor, head, 1, token, step}, dense.data());
+      float* to = out.data() + uint64_t{token} * dim;
+      const auto* from = reinterpret_cast<const uint8_t*>(dense.data());
+      for (uint64_t i = 0; i < uint64_t{step} * dim; ++i) to[i] = LoadElement(cache.layout.element, from + i * size);
     }
   }
 
- private:
-  std::vector<std::byte>& dense_;
 };
 
 /// Adds what one layer of a part holds to `job.rows`.
@@ -132,10 +133,8 @@ Result<bool> PlaceLayer(const PlaceRowsJob& job, uint32_t layer) {
 
 void SelectRows::Store(uint32_t layer, uint32_t head, KvTensor tensor, std::span<const float> rows) {
   const KvLayout& layout = job_.cache->layout;
-  std::vector<MergedRows>& merged = job_.result->merged;
-  merged.resize(uint64_t{layout.layers} * layout.kv_heads * layout.tensors());
-  MergedRows& to =
-      merged[(uint64_t{layer} * layout.kv_heads + head) * layout.tensors() + static_cast<uint32_t>(tensor)];
+  const uint64_t at = uint64_t{layer} * layout.kv_heads + head;
+  MergedRows& to = job_.result->merged[at * layout.tensors() + static_cast<uint32_t>(tensor)];
   std::vector<float> before(rows.size());
   Load(layer, head, tensor, before);
   const uint32_t dim = layout.dim(tensor);
@@ -147,20 +146,37 @@ void SelectRows::Store(uint32_t layer, uint32_t head, KvTensor tensor, std::span
   }
 }
 
-JobStatus RunSelect(const SelectJob& job, ChainRows& rows, SelectBodies* bodies) {
+JobStatus RunSelect(const SelectJob& job, ChainRows& rows, SelectBodies* bodies, Workers* workers) {
+  const SelectionSpec& spec = *job.codec->selection();
+  const PagedCache& cache = *job.cache;
+  const KvLayout& layout = cache.layout;
+  const ChainAtHand chain{layout, job.tokens, *job.inputs, rows, cache.first_head, cache.heads, workers, bodies};
+  if (cache.heads < layout.kv_heads) {
+    if (Result<bool> fit = CheckRanks(spec); !fit.ok()) return Failed(fit.error());
+  }
+  std::vector<float> scores(job.scores.begin(), job.scores.end());
+  if (job.scores.empty()) {
+    Result<std::vector<float>> scored = ScoreHeads(spec, chain);
+    if (!scored.ok()) return Failed(scored.error());
+    scores = *std::move(scored);
+  }
+  if (job.scored != nullptr) {
+    *job.scored = std::move(scores);
+    return {};
+  }
   job.result->tokens = job.tokens;
   job.result->merged.clear();
-  Result<Selection> selected =
-      Select(*job.codec->selection(), job.cache->layout, job.tokens, *job.inputs, rows, bodies);
+  if (spec.has_merge) job.result->merged.resize(uint64_t{layout.layers} * layout.kv_heads * layout.tensors());
+  Result<Selection> selected = SelectScored(spec, chain, std::move(scores));
   if (!selected.ok()) return Failed(selected.error());
   job.result->selection = *std::move(selected);
   return {};
 }
 
-JobStatus RunOnCpu(const SelectJob& job, CpuScratch& scratch) {
+JobStatus RunOnCpu(const SelectJob& job, Workers* workers) {
   if (Result<bool> checked = CheckJob(job); !checked.ok()) return Failed(checked.error());
-  PageRows rows(job, scratch.dense);
-  return RunSelect(job, rows, nullptr);
+  PageRows rows(job);
+  return RunSelect(job, rows, nullptr, workers);
 }
 
 JobStatus RunOnCpu(const UnpackRowsJob& job, CpuScratch& scratch) {

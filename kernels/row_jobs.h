@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Jobs about rows: which tokens of a chain each head keeps, and rows of heads that differ in length.
 //
-//   select:  pages of a whole chain, an engine's inputs --Select--> the fate of every token of every head
+//   select:  pages of a whole chain, an engine's inputs --Select--> the fate of every token of every head. The CPU
+//   device's
+//            workers share the heads; the choice is the same however many they are
 //   unpack:  part --CRC32C--> decode --> its rows         place:  rows of all parts --> head extents
 //
 // A part's rows cannot go to their place at once: where a head begins follows from what all parts have of the heads
@@ -33,14 +35,18 @@ struct ChainSelection {
   std::vector<MergedRows> merged;  ///< [layers][heads][tensors]; empty where nothing was merged
 };
 
-/// Runs the selecting stages over tokens [0, tokens) of a sequence. Everything named here stays valid until JobDone.
+/// Runs the selecting stages over tokens [0, tokens) of a sequence. Everything named here stays valid until JobDone. A
+/// rank, whose cache has some of the heads, takes two jobs, between which ranks exchange scores: one that fills
+/// `scored`, then one that is given the `scores` of all. In what is chosen the heads of its cache count.
 struct SelectJob {
-  std::shared_ptr<const Codec> codec;  ///< its selection() is not null
-  const PagedCache* cache = nullptr;   ///< all layers and heads of the model; memory of the device or the host
+  std::shared_ptr<const Codec> codec;  ///< its selection() is not null; CheckRanks for a rank
+  const PagedCache* cache = nullptr;   ///< all layers of the model; memory of the device or the host
   PageTable pages;
   uint32_t tokens = 0;  ///< a multiple of page_tokens
   const SelectInputs* inputs = nullptr;
-  ChainSelection* result = nullptr;
+  ChainSelection* result = nullptr;      ///< null where only scores are made
+  std::vector<float>* scored = nullptr;  ///< [layers][heads of the cache][tokens]
+  std::span<const float> scores = {};    ///< [layers][heads of the model][tokens]; empty = they are made here
 };
 
 /// Check, decode: the rows of any layer range and head range of a part.

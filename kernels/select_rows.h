@@ -18,7 +18,8 @@ class SelectRows : public ChainRows {
   const SelectJob& job_;
 };
 
-/// Runs the job's selection over `rows`. REQUIRES: CheckJob passed.
-JobStatus RunSelect(const SelectJob& job, ChainRows& rows, SelectBodies* bodies);
+/// Runs the job's selection over `rows`, or scores its heads. REQUIRES: CheckJob passed. Null workers = the calling
+/// thread.
+JobStatus RunSelect(const SelectJob& job, ChainRows& rows, SelectBodies* bodies, Workers* workers);
 
 }  // namespace kvasir

@@ -215,13 +215,10 @@ JobStatus PlaceLayerOnDevice(const PlaceRowsJob& job, uint32_t layer, HostLayer&
 }  // namespace
 
 JobStatus SelectOnDevice(const SelectJob& job, cudaStream_t side) {
-  if (job.cache->memory == MemoryKind::kHost) {
-    CpuScratch scratch;
-    return RunOnCpu(job, scratch);
-  }
+  if (job.cache->memory == MemoryKind::kHost) return RunOnCpu(job, nullptr);
   ChainOnDevice chain(job, side);
   if (!chain.trouble().ok()) return {false, chain.trouble().error()};
-  const JobStatus status = RunSelect(job, chain, &chain);
+  const JobStatus status = RunSelect(job, chain, &chain, nullptr);
   return chain.trouble().ok() ? status : JobStatus{false, chain.trouble().error()};
 }
 

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <numeric>
+#include <optional>
 
+#include "kernels/select/one_head.h"
 #include "kernels/stages/select_list.h"
 
 namespace kvasir {
@@ -22,22 +25,105 @@ void WithSelectStage(const StageCall& call, Use&& use) {
   });
 }
 
-Result<std::vector<float>> Scores(const SelectionContext& context, SelectBodies* bodies) {
-  std::vector<float> scores(context.heads() * context.tokens);
+SelectionContext ContextOf(const SelectionSpec& spec, const ChainAtHand& chain) {
+  return {chain.layout, chain.tokens, spec, chain.inputs, chain.rows, chain.workers};
+}
+
+/// The scores and classes of one head begin here.
+uint64_t PlaceOf(const ChainAtHand& chain, uint32_t layer, uint32_t head) {
+  return (uint64_t{layer} * chain.layout.kv_heads + head) * chain.tokens;
+}
+
+/// Whether score stage `i` is given one head at a time.
+bool IsByHead(const SelectionSpec& spec, uint32_t i) {
+  bool by_head = false;
+  WithSelectStage(spec.scores[i], [&]<class S>(const typename S::Args&) {
+    by_head = S::kRole == StageRole::kScorer || ReshapesByHead<S>();
+  });
+  return by_head;
+}
+
+/// Body for every head at hand, layer after layer; of failures the one of the first head, whoever was faster.
+Result<bool> ForEachHead(const ChainAtHand& chain,
+                         const std::function<Result<bool>(uint32_t layer, uint32_t head)>& body) {
+  const uint64_t count = uint64_t{chain.layout.layers} * chain.heads;
+  std::vector<std::optional<Error>> failures(count);
+  ForEachOn(chain.workers, count, [&](uint64_t at) {
+    const auto layer = static_cast<uint32_t>(at / chain.heads), head = static_cast<uint32_t>(at % chain.heads);
+    if (Result<bool> done = body(layer, chain.first_head + head); !done.ok()) failures[at] = done.error();
+  });
+  for (std::optional<Error>& failure : failures) {
+    if (failure) return *std::move(failure);
+  }
+  return true;
+}
+
+/// Score stages [begin, end), all by head, over the heads at hand; `scores_of` is where those of one head lie.
+Result<bool> ScoreByHead(const SelectionSpec& spec, const ChainAtHand& chain, uint32_t begin, uint32_t end,
+                         const std::function<std::span<float>(uint32_t layer, uint32_t head)>& scores_of) {
+  const SelectionContext context = ContextOf(spec, chain);
+  Result<bool> fit = true;
+  for (uint32_t i = begin; i < end && fit.ok(); ++i) {
+    WithSelectStage(spec.scores[i],
+                    [&]<class S>(const typename S::Args&) { fit = CheckHeadInputs(S::kInfo, context); });
+  }
+  if (!fit.ok()) return fit;
+  return ForEachHead(chain, [&](uint32_t layer, uint32_t head) {
+    const OneHead one(context, layer, head);
+    const std::span<float> to = scores_of(layer, head);
+    std::vector<float> scores(to.begin(), to.end());
+    Result<bool> done = true;
+    for (uint32_t i = begin; i < end && done.ok(); ++i) {
+      WithSelectStage(spec.scores[i], [&]<class S>(const typename S::Args& args) {
+        if constexpr (S::kRole == StageRole::kScorer) done = S::Score(args, one.context(), scores);
+        if constexpr (S::kRole == StageRole::kReshape) done = S::Reshape(args, one.context(), scores);
+      });
+    }
+    std::copy(scores.begin(), scores.end(), to.begin());
+    return done;
+  });
+}
+
+/// What the device computes itself; a rank's chain is no whole one, and goes the way of all devices.
+SelectBodies* BodiesOf(const ChainAtHand& chain) {
+  return chain.heads == chain.layout.kv_heads ? chain.bodies : nullptr;
+}
+
+/// How many score stages come before the first that looks at several heads.
+uint32_t ByHeadFirst(const SelectionSpec& spec) {
+  uint32_t count = 0;
+  while (count < spec.score_count && IsByHead(spec, count)) ++count;
+  return count;
+}
+
+/// The score stages behind those.
+Result<bool> ScoreTogether(const SelectionSpec& spec, const ChainAtHand& chain, std::vector<float>& scores) {
+  const SelectionContext context = ContextOf(spec, chain);
+  const auto scores_of = [&](uint32_t layer, uint32_t head) {
+    return std::span(scores).subspan(PlaceOf(chain, layer, head), chain.tokens);
+  };
   Result<bool> done = true;
-  for (uint32_t i = 0; i < context.spec.score_count && done.ok(); ++i) {
-    if (bodies != nullptr && bodies->Score(context.spec.scores[i], context, scores, done)) continue;
-    WithSelectStage(context.spec.scores[i], [&]<class S>(const typename S::Args& args) {
-      if constexpr (S::kRole == StageRole::kScorer) done = S::Score(args, context, scores);
+  for (uint32_t i = ByHeadFirst(spec); i < spec.score_count && done.ok(); ++i) {
+    if (SelectBodies* bodies = BodiesOf(chain);
+        bodies != nullptr && bodies->Score(spec.scores[i], context, scores, done))
+      continue;
+    if (IsByHead(spec, i)) {
+      done = ScoreByHead(spec, chain, i, i + 1, scores_of);
+      continue;
+    }
+    WithSelectStage(spec.scores[i], [&]<class S>(const typename S::Args& args) {
       if constexpr (S::kRole == StageRole::kReshape) done = S::Reshape(args, context, scores);
     });
   }
-  if (!done.ok()) return done.error();
+  return done;
+}
+
+Result<bool> CheckNumbers(std::span<const float> scores) {
   for (const float score : scores) {
     if (std::isnan(score))
       return Error{ErrorCode::kInvalidArgument, "a score is not a number; look at what was brought"};
   }
-  return scores;
+  return true;
 }
 
 Result<std::vector<uint32_t>> Budgets(const SelectionContext& context, std::span<const float> scores) {
@@ -70,38 +156,31 @@ void Choose(const SelectionContext& context, std::span<const float> scores, uint
   }
 }
 
-Result<bool> MergeAll(const SelectionContext& context, std::span<const float> scores, Selection& selection) {
+Result<bool> MergeAll(const SelectionContext& context, const ChainAtHand& chain, std::span<const float> scores,
+                      Selection& selection) {
   const uint64_t tokens = context.tokens;
-  std::vector<float> keys(tokens * context.layout.key_dim), values(tokens * context.layout.value_dim);
-  Result<bool> done = true;
   selection.weights.assign(2 * selection.classes.size(), 1.0f);
-  for (uint64_t i = 0; i < context.heads() && done.ok(); ++i) {
-    const uint32_t layer = static_cast<uint32_t>(i / context.layout.kv_heads);
-    const uint32_t head = static_cast<uint32_t>(i % context.layout.kv_heads);
+  Result<bool> done = ForEachHead(chain, [&](uint32_t layer, uint32_t head) {
+    const uint64_t at = PlaceOf(chain, layer, head);
+    std::vector<float> keys(tokens * context.layout.key_dim), values(tokens * context.layout.value_dim);
     context.rows.Load(layer, head, KvTensor::kKey, keys);
     context.rows.Load(layer, head, KvTensor::kValue, values);
-    MergeHead merge{layer,
-                    head,
-                    std::span(selection.classes).subspan(i * tokens, tokens),
-                    scores.subspan(i * tokens, tokens),
-                    keys,
-                    values,
-                    std::span(selection.weights).subspan(2 * i * tokens, 2 * tokens)};
+    MergeHead merge{layer, head,   std::span(selection.classes).subspan(at, tokens),        scores.subspan(at, tokens),
+                    keys,  values, std::span(selection.weights).subspan(2 * at, 2 * tokens)};
+    Result<bool> merged = true;
     WithSelectStage(context.spec.merge, [&]<class S>(const typename S::Args& args) {
-      if constexpr (S::kRole == StageRole::kMerge) done = S::Merge(args, context, merge);
+      if constexpr (S::kRole == StageRole::kMerge) merged = S::Merge(args, context, merge);
     });
     context.rows.Store(layer, head, KvTensor::kKey, keys);
     context.rows.Store(layer, head, KvTensor::kValue, values);
-  }
+    // A merge may keep a token more than the budget.
+    selection.counts[at / tokens] =
+        static_cast<uint32_t>(std::count_if(merge.classes.begin(), merge.classes.end(),
+                                            [](RowClass c) { return c == RowClass::kKept || c == RowClass::kExact; }));
+    return merged;
+  });
   const bool weighted = std::any_of(selection.weights.begin(), selection.weights.end(), [](float w) { return w != 1; });
   if (!weighted) selection.weights.clear();
-  // A merge may keep a token more than the budget.
-  for (uint64_t i = 0; i < context.heads(); ++i) {
-    const auto first = selection.classes.begin() + static_cast<ptrdiff_t>(i * tokens);
-    selection.counts[i] =
-        static_cast<uint32_t>(std::count_if(first, first + static_cast<ptrdiff_t>(tokens),
-                                            [](RowClass c) { return c == RowClass::kKept || c == RowClass::kExact; }));
-  }
   return done;
 }
 
@@ -160,28 +239,82 @@ uint32_t BudgetTokens(const SelectionSpec& spec, uint32_t tokens) {
   return std::clamp(mean, exempt, tokens);
 }
 
-Result<Selection> Select(const SelectionSpec& spec, const KvLayout& layout, uint32_t tokens, const SelectInputs& inputs,
-                         ChainRows& rows, SelectBodies* bodies) {
-  if (tokens == 0) return Error{ErrorCode::kInvalidArgument, "selection: the chain has no tokens"};
-  const SelectionContext context{layout, tokens, spec, inputs, rows};
-  const Result<std::vector<float>> scores = Scores(context, bodies);
-  if (!scores.ok()) return scores.error();
-  Result<std::vector<uint32_t>> counts = Budgets(context, *scores);
+Result<bool> CheckRanks(const SelectionSpec& spec) {
+  const auto refused = [](const StageInfo& stage, std::string_view what) {
+    return Error{ErrorCode::kInvalidArgument, std::string(stage.letter) + ":" + std::string(stage.name) + " looks at " +
+                                                  std::string(what) +
+                                                  " of all heads, a rank has those of its own: choose in one process "
+                                                  "that has all heads in its cache"};
+  };
+  Result<bool> fit = true;
+  for (uint32_t i = ByHeadFirst(spec); i < spec.score_count && fit.ok(); ++i) {
+    if (!IsByHead(spec, i)) continue;
+    WithSelectStage(spec.scores[i],
+                    [&]<class S>(const typename S::Args&) { fit = refused(S::kInfo, "keys or values"); });
+  }
+  if (!fit.ok()) return fit;
+  WithSelectStage(spec.budget, [&]<class S>(const typename S::Args&) {
+    // Scores of heads and of layers are of the model: every rank has them.
+    const std::string_view needs = S::kInfo.needs;
+    if (!needs.empty() && needs != "head_scores" && needs != "hidden_cosine") fit = refused(S::kInfo, needs);
+  });
+  return fit;
+}
+
+Result<std::vector<float>> ScoreHeads(const SelectionSpec& spec, const ChainAtHand& chain) {
+  if (chain.tokens == 0) return Error{ErrorCode::kInvalidArgument, "selection: the chain has no tokens"};
+  std::vector<float> scores(uint64_t{chain.layout.layers} * chain.heads * chain.tokens);
+  const auto scores_of = [&](uint32_t layer, uint32_t head) {
+    const uint64_t row = uint64_t{layer} * chain.heads + head - chain.first_head;
+    return std::span(scores).subspan(row * chain.tokens, chain.tokens);
+  };
+  const SelectionContext context = ContextOf(spec, chain);
+  SelectBodies* const bodies = BodiesOf(chain);
+  const uint32_t end = ByHeadFirst(spec);
+  Result<bool> done = true;
+  for (uint32_t i = 0; bodies != nullptr && i < end && done.ok(); ++i) {  // stage by stage: any may be the device's
+    if (!bodies->Score(spec.scores[i], context, scores, done)) done = ScoreByHead(spec, chain, i, i + 1, scores_of);
+  }
+  if (bodies == nullptr) done = ScoreByHead(spec, chain, 0, end, scores_of);
+  if (!done.ok()) return done.error();
+  if (Result<bool> numbers = CheckNumbers(scores); !numbers.ok()) return numbers.error();
+  return scores;
+}
+
+Result<Selection> SelectScored(const SelectionSpec& spec, const ChainAtHand& chain, std::vector<float> scores) {
+  const SelectionContext context = ContextOf(spec, chain);
+  const uint64_t tokens = chain.tokens;
+  KERNELS_CHECK(scores.size() == context.heads() * tokens);
+  if (Result<bool> done = ScoreTogether(spec, chain, scores); !done.ok()) return done.error();
+  if (Result<bool> numbers = CheckNumbers(scores); !numbers.ok()) return numbers.error();
+  Result<std::vector<uint32_t>> counts = Budgets(context, scores);
   if (!counts.ok()) return counts.error();
   Selection selection;
+  selection.counts = *std::move(counts);
   selection.classes.resize(context.heads() * tokens);
   Result<bool> chosen = true;
-  const bool on_device = bodies != nullptr && bodies->Choose(context, *scores, *counts, selection.classes, chosen);
-  if (!chosen.ok()) return chosen.error();
-  for (uint64_t i = 0; i < context.heads() && !on_device; ++i) {
-    Choose(context, std::span(*scores).subspan(i * tokens, tokens), (*counts)[i],
-           std::span(selection.classes).subspan(i * tokens, tokens));
+  SelectBodies* const bodies = BodiesOf(chain);
+  if (bodies == nullptr || !bodies->Choose(context, scores, selection.counts, selection.classes, chosen)) {
+    chosen = ForEachHead(chain, [&](uint32_t layer, uint32_t head) {
+      const uint64_t at = PlaceOf(chain, layer, head);
+      Choose(context, std::span(scores).subspan(at, tokens), selection.counts[at / tokens],
+             std::span(selection.classes).subspan(at, tokens));
+      return Result<bool>(true);
+    });
   }
-  selection.counts = std::move(*counts);
+  if (!chosen.ok()) return chosen.error();
   if (spec.has_merge) {
-    if (Result<bool> merged = MergeAll(context, *scores, selection); !merged.ok()) return merged.error();
+    if (Result<bool> merged = MergeAll(context, chain, scores, selection); !merged.ok()) return merged.error();
   }
   return selection;
+}
+
+Result<Selection> Select(const SelectionSpec& spec, const KvLayout& layout, uint32_t tokens, const SelectInputs& inputs,
+                         ChainRows& rows, SelectBodies* bodies) {
+  const ChainAtHand chain{layout, tokens, inputs, rows, 0, layout.kv_heads, nullptr, bodies};
+  Result<std::vector<float>> scores = ScoreHeads(spec, chain);
+  if (!scores.ok()) return scores.error();
+  return SelectScored(spec, chain, *std::move(scores));
 }
 
 }  // namespace kvasir

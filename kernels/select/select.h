@@ -12,10 +12,11 @@
 #include "kernels/result.h"
 #include "kernels/select_inputs.h"
 #include "kernels/selection.h"
+#include "kernels/workers.h"
 
 namespace kvasir {
 
-/// The chain's keys and values, head by head.
+/// The chain's keys and values, head by head. Workers ask for different heads at the same time.
 class ChainRows {
  public:
   virtual ~ChainRows() = default;
@@ -49,7 +50,29 @@ struct Selection {
 /// Tokens of a chain that a head keeps, exempt ones included, on the average of the heads. REQUIRES: spec.has_budget.
 uint32_t BudgetTokens(const SelectionSpec& spec, uint32_t tokens);
 
-/// Deterministic. kInvalidArgument names an input that a stage needs and `inputs` lacks, or one of the wrong size.
+/// A chain as one process has it: with all heads, or with those of one rank of a tensor-parallel job.
+struct ChainAtHand {
+  const KvLayout& layout;  ///< of the model
+  uint32_t tokens = 0;
+  const SelectInputs& inputs;  ///< shapes of the whole model; what is of heads that are not at hand is not read
+  ChainRows& rows;
+  uint32_t first_head = 0, heads = 0;  ///< of every layer
+  Workers* workers = nullptr;          ///< null = the calling thread. The result is the same
+  SelectBodies* bodies = nullptr;      ///< asked only where all heads are at hand
+};
+
+/// The choice in two steps, between which ranks exchange their scores. First what the scorer makes of the heads at
+/// hand, each by itself: [layers][chain.heads][tokens]. Fails as Select does.
+Result<std::vector<float>> ScoreHeads(const SelectionSpec& spec, const ChainAtHand& chain);
+/// Then everything else, from the scores of all heads, [layers][heads of the model][tokens]: every rank comes to the
+/// same budgets. Selection has room for all heads; classes and weights of those that are not at hand say nothing.
+Result<Selection> SelectScored(const SelectionSpec& spec, const ChainAtHand& chain, std::vector<float> scores);
+/// Whether that gives ranks what one process would choose: kInvalidArgument names a stage that looks at keys, values or
+/// inputs of all heads after scoring.
+Result<bool> CheckRanks(const SelectionSpec& spec);
+
+/// Both steps at once, with all heads, on the calling thread. Deterministic. kInvalidArgument names an input that a
+/// stage needs and `inputs` lacks, or one of the wrong size.
 Result<Selection> Select(const SelectionSpec& spec, const KvLayout& layout, uint32_t tokens, const SelectInputs& inputs,
                          ChainRows& rows, SelectBodies* bodies = nullptr);
 

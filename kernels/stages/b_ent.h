@@ -43,16 +43,20 @@ struct EntropyBudget {
     if (Result<bool> fit = CheckWindow("B:ent", kWindow, context); !fit.ok()) return fit;
     const uint32_t exempt = context.ExemptTokens(), layers = context.layout.layers, heads = context.layout.kv_heads;
     const uint64_t total = uint64_t{layers} * context.BesideExempt(a.amount);
-    std::vector<double> wanted;
+    std::vector<double> entropies(context.heads()), variances(context.heads()), wanted;
+    ForEachOn(context.workers, context.heads(), [&](uint64_t head) {
+      const WindowMoments moments = MomentsOf(context, head, kWindow);
+      for (size_t member = 0; member < moments.mean.size(); ++member) {
+        for (const double p : moments.mean[member]) entropies[head] -= p > 0 ? p * std::log(p) : 0;
+        for (const double v : moments.variance[member]) variances[head] += v;
+      }
+    });
     double sum = 0;
     for (uint64_t layer = 0; layer < layers; ++layer) {
       double entropy = 0, variance = 0;
       for (uint64_t head = layer * heads; head < (layer + 1) * heads; ++head) {
-        const WindowMoments moments = MomentsOf(context, head, kWindow);
-        for (size_t member = 0; member < moments.mean.size(); ++member) {
-          for (const double p : moments.mean[member]) entropy -= p > 0 ? p * std::log(p) : 0;
-          for (const double v : moments.variance[member]) variance += v;
-        }
+        entropy += entropies[head];
+        variance += variances[head];
       }
       entropy /= context.inputs.query_heads;
       variance /= context.inputs.query_heads;

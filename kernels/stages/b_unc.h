@@ -37,15 +37,15 @@ struct UncertaintyBudget {
     if (Result<bool> fit = CheckWindow("B:unc", kWindow, context); !fit.ok()) return fit;
     const uint32_t exempt = context.ExemptTokens(), layers = context.layout.layers, heads = context.layout.kv_heads;
     const uint64_t total = uint64_t{layers} * context.BesideExempt(a.amount);
-    std::vector<double> wanted(layers);
+    std::vector<double> of_head(context.heads()), wanted(layers);
+    ForEachOn(context.workers, context.heads(), [&](uint64_t head) {
+      const WindowMoments moments = MomentsOf(context, head, kWindow);
+      for (const std::vector<double>& mean : moments.mean) of_head[head] += LeastTokens(mean, a.share / 1e6);
+    });
     double sum = 0;
     for (uint64_t head = 0; head < context.heads(); ++head) {
-      const WindowMoments moments = MomentsOf(context, head, kWindow);
-      for (const std::vector<double>& mean : moments.mean) {
-        const double least = LeastTokens(mean, a.share / 1e6);
-        wanted[head / heads] += least;
-        sum += least;
-      }
+      wanted[head / heads] += of_head[head];
+      sum += of_head[head];
     }
     for (double& w : wanted) w = sum > 0 ? w / sum * static_cast<double>(total) : static_cast<double>(total) / layers;
     const std::vector<uint32_t> of_layer = ShareOut(wanted, total, context.tokens - exempt);

@@ -10,6 +10,7 @@ namespace kvasir {
 struct ValueNormScores {
   struct Args {};
   static constexpr StageRole kRole = StageRole::kReshape;
+  static constexpr bool kByHead = true;
   static constexpr StageInfo kInfo = {"E", "vnorm", "vnorm",
                                       "Scores times the L1 norm of the value (VATP, arXiv 2406.12335); after a scorer"};
   static Result<Args> Read(const StageArguments& in) {

@@ -5,8 +5,12 @@
 //
 //   kBudget   Allocate(args, context, scores, counts)   how many tokens each head keeps, exempt ones included;
 //                                                     Args::amount is the average, or MeanTokens(args, tokens, exempt)
-//   kScorer   Score(args, context, scores)              how much each token matters to each head; higher is kept
-//   kReshape  Reshape(args, context, scores)            changes scores: whole chunks, heads of a layer together
+//   kScorer   Score(args, context, scores)              how much each token matters to each head; higher is kept. Is
+//   given
+//                                                     one head at a time, as a model of one layer and one head, on any
+//                                                     thread
+//   kReshape  Reshape(args, context, scores)            changes scores: whole chunks, heads of a layer together; with
+//                                                     kByHead = true it is given one head at a time, as a scorer is
 //   kMerge    Merge(args, context, head)                what becomes of the tokens of one head that are not kept
 //   kExempt   R:sink, R:win                             kept in any case; read by the parser
 //   kExtent   X:ext                                     says that heads differ in length; read by the parser
@@ -23,6 +27,7 @@
 #include "kernels/kv_layout.h"
 #include "kernels/select/select.h"
 #include "kernels/stages/stage.h"
+#include "kernels/workers.h"
 
 namespace kvasir {
 
@@ -33,6 +38,7 @@ struct SelectionContext {
   const SelectionSpec& spec;
   const SelectInputs& inputs;
   ChainRows& rows;
+  Workers* workers = nullptr;  ///< null = the calling thread
 
   uint64_t heads() const { return uint64_t{layout.layers} * layout.kv_heads; }
   bool Exempt(uint32_t token) const {
@@ -48,6 +54,13 @@ struct SelectionContext {
     return ends < tokens ? static_cast<uint32_t>(ends) : tokens;
   }
 };
+
+/// Whether a reshaping stage changes the scores of each head by itself.
+template <class S>
+constexpr bool ReshapesByHead() {
+  if constexpr (requires { S::kByHead; }) return S::kByHead;
+  return false;
+}
 
 /// Whole numbers of at most `most` near `wanted`, summing to `total` where that many fit: rounded down, then one more
 /// for the greatest remainders, of equal ones the earlier. What is above `most` goes to the others, one each by turns.

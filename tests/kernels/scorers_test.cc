@@ -321,5 +321,39 @@ TEST(Scorers, SpansScoreAsAWhole) {
   }
 }
 
+/// By contract a scorer looks at one head at a time: alone it gets what it got among others.
+TEST(Scorers, LookAtOneHeadAtATime) {
+  auto rng = testing::Rng(24);
+  SelectFixture f(64, rng, {2, 2, 8, 6, ElementType::kBfloat16}, 32);
+  f.inputs.attention_decay = 1.0f;
+  uint32_t tried = 0;
+  for (const std::string spec : {"E:acc", "E:accf(1.0)", "E:accn", "E:expq", "E:ext", "E:gl(12)", "E:knorm", "E:late",
+                                 "E:mv(200,16,5)", "E:pol(0.95,0.3)", "E:win(12,7)", "E:acc|E:vnorm"}) {
+    SCOPED_TRACE(spec);
+    const auto codec = Codec::Parse("B:uni(0.5)|" + spec + "|raw");
+    ASSERT_TRUE(codec.ok()) << codec.error().message;
+    const SelectionSpec& stages = *(*codec)->selection();
+    const SelectionContext context = f.Context(stages);
+    std::vector<float> whole(f.heads() * f.tokens);
+    for (uint32_t i = 0; i < stages.score_count; ++i) {
+      SelectStages::With(stages.scores[i].stage, [&]<class S>() {
+        typename S::Args args;
+        std::memcpy(&args, stages.scores[i].args, sizeof args);
+        Result<bool> done = false;
+        if constexpr (S::kRole == StageRole::kScorer) done = S::Score(args, context, whole);
+        if constexpr (S::kRole == StageRole::kReshape) done = S::Reshape(args, context, whole);
+        EXPECT_TRUE(done.ok()) << (done.ok() ? "" : done.error().message);
+      });
+    }
+    const auto by_head = ScoreHeads(stages, {f.layout, f.tokens, f.inputs, f.rows, 0, f.layout.kv_heads});
+    ASSERT_TRUE(by_head.ok()) << by_head.error().message;
+    EXPECT_EQ(*by_head, whole);
+    ++tried;
+  }
+  uint32_t scorers = 0;
+  SelectStages::ForEach([&]<class S>() { scorers += S::kRole == StageRole::kScorer ? 1 : 0; });
+  EXPECT_EQ(tried, scorers + 1) << "a new scorer belongs into this list";
+}
+
 }  // namespace
 }  // namespace kvasir
