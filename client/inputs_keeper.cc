@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Objects of one chain's inputs: put piece by piece, manifest last; got manifest first.
+// Objects of one chain's inputs: put piece by piece, manifest last; got and deleted manifest first.
 #include "client/inputs_keeper.h"
 
 #include <algorithm>
@@ -70,7 +70,10 @@ class InputsKeeper::Transfer : public std::enable_shared_from_this<Transfer> {
 
   void AskManifest() {
     Object({.name = ManifestName(), .value = ""}, [this](absl::StatusOr<ObjectReply> reply) {
-      reply.ok() ? Manifested(Manifest::Decode(reply->value)) : Manifested(reply.status());
+      if (!reply.ok()) return Manifested(reply.status());
+      // Empty: deleted, at a node that does not know yet how.
+      if (reply->value.empty()) return Manifested(absl::NotFoundError("kept inputs: deleted"));
+      Manifested(Manifest::Decode(reply->value));
     });
   }
   /// Calls `done` with the answer, unless this has ended meanwhile.
@@ -91,6 +94,7 @@ class InputsKeeper::Transfer : public std::enable_shared_from_this<Transfer> {
     return absl::StrCat("inputs/", context_, "/", ToHex(std::string_view(manifest.sha256)), "/", i);
   }
   Desk& desk() { return desk_; }
+  bool asked_all() const { return next_ == owners_.size(); }
   const absl::Status& worst() const { return worst_; }
 
  private:
@@ -213,6 +217,43 @@ void InputsKeeper::Load(const BlockKey& run, std::string context, Loaded done) {
   };
   Start(std::make_shared<LoadTransfer>(desk_, std::move(context), router_.Readers(run),
                                        desk_.loop.Now() + desk_.options.fetch_deadline, std::move(done)));
+}
+
+void InputsKeeper::Drop(const BlockKey& run, std::string context, Kept done) {
+  class DropTransfer final : public Transfer {
+   public:
+    DropTransfer(Desk& desk, std::string context, std::vector<Owner> owners, Instant deadline, Kept done)
+        : Transfer(desk, std::move(context), std::move(owners), deadline), done_(std::move(done)) {}
+
+   private:
+    void Manifested(const absl::StatusOr<Manifest>& there) override {
+      // One that cannot be read goes too; which pieces it had nobody knows.
+      if (!there.ok() && !absl::IsDataLoss(there.status())) return Failed(there.status());
+      manifest_ = there.ok() ? *there : Manifest();
+      Delete(ManifestName(), 0);
+    }
+    void Delete(std::string name, uint64_t next_piece) {
+      ObjectRequest request{.name = std::move(name), .put = true, .version = kObjectAnyVersion, .value = ""};
+      Object(std::move(request), [this, next_piece](const absl::StatusOr<ObjectReply>& reply) {
+        if (!reply.ok()) return Failed(reply.status());
+        if (next_piece < manifest_.pieces()) return Delete(PieceName(manifest_, next_piece), next_piece + 1);
+        ++dropped_;
+        NextOwner();
+      });
+    }
+    void Exhausted() override {
+      if (!worst().ok() && !absl::IsNotFound(worst())) return End(worst());
+      if (!asked_all()) return End(absl::DeadlineExceededError("inputs: not every owner was asked to delete them"));
+      End(dropped_ > 0 ? absl::OkStatus() : absl::NotFoundError("inputs: none are kept of this chain under this name"));
+    }
+    void Answer(const absl::Status& status) override { done_(status); }
+
+    const Kept done_;
+    Manifest manifest_;
+    uint32_t dropped_ = 0;
+  };
+  Start(std::make_shared<DropTransfer>(desk_, std::move(context), router_.Readers(run),
+                                       desk_.loop.Now() + desk_.options.push_deadline, std::move(done)));
 }
 
 void InputsKeeper::Start(std::shared_ptr<Transfer> transfer) {

@@ -28,6 +28,9 @@ class InputsKeeper {
   /// `run`: key of the chain's first block. `bytes` as KeptInputs::Encode.
   void Keep(const BlockKey& run, std::string context, std::string bytes, Kept done);
   void Load(const BlockKey& run, std::string context, Loaded done);
+  /// Deletes them at every owner: the manifest, then its pieces. NotFound when no owner had any; else the first owner that
+  /// could not be asked. Who keeps the same at the same time may find them gone.
+  void Drop(const BlockKey& run, std::string context, Kept done);
   /// Ends all with Aborted.
   void Abort();
 

@@ -17,10 +17,12 @@ namespace kvasir {
 class Objects {
  public:
   static constexpr size_t kObjectsMax = 65536;
+  static constexpr size_t kFloorsMax = 4096;  ///< trust domains that ever deleted an object
 
   explicit Objects(SsdTier* ssd) : ssd_(ssd) {}
   void Recover(const std::vector<NamedValue>& values);
-  /// Get: NotFound when there is none. Put: Aborted names the version that is there; the answer comes once it is kept.
+  /// Get: NotFound when there is none. Put: Aborted names the version that is there; the answer comes once it is kept, or its
+  /// deletion. What is put where something was deleted has a greater version than that had: nobody can take one for the other.
   void Do(const DomainId& domain, ObjectRequest request, Answer<ObjectReply> answer);
 
  private:
@@ -28,8 +30,13 @@ class Objects {
     uint64_t version = 0;
     std::string value;
   };
+  /// Changes what is held. Holds mutex_.
+  absl::Status Put(const std::string& domain, const std::string& name, const ObjectRequest& request, ObjectReply* reply)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint64_t FloorOf(const std::string& domain) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SsdTier* const ssd_;
   Mutex mutex_;
+  std::map<std::string, uint64_t> floors_ ABSL_GUARDED_BY(mutex_);  // greatest version deleted, by hex(domain)
   std::map<std::string, Held> objects_ ABSL_GUARDED_BY(mutex_);  // hex(domain) + "/" + name
 };
 

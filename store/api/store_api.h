@@ -34,6 +34,7 @@ inline constexpr uint32_t kReplicasMax = 16;
 inline constexpr size_t kDamagedPerTouchMax = 64;
 inline constexpr size_t kObjectBytesMax = 1 << 20;
 inline constexpr size_t kObjectNameBytesMax = 256;
+inline constexpr uint64_t kObjectAnyVersion = ~uint64_t{0};
 
 template <class T>
 using Answer = absl::AnyInvocable<void(absl::StatusOr<T>)>;
@@ -191,10 +192,10 @@ struct ObjectRequest {
   std::string name;
   bool put = false;
   uint64_t version = 0;                  ///< put: the version it replaces, 0 = must not exist; get: ignored
-  std::string value;
+  std::string value;                     ///< put: empty = delete, with kObjectAnyVersion whatever is there
 };
 struct ObjectReply {
-  uint64_t version = 0;                  ///< get: of value; put: the new one
+  uint64_t version = 0;                  ///< get: of value; put: the new one, 0 = it is deleted
   std::string value;
 };
 

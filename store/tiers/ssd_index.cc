@@ -180,7 +180,10 @@ class RocksIndex final : public SsdIndex {
       const rocksdb::Slice value(reinterpret_cast<const char*>(&record), sizeof record);
       keep(writes.Put(PartKey(part.meta.id), value));
     }
-    for (const NamedValue& value : batch.values) keep(writes.Put(kValuePrefix + value.name, value.value));
+    for (const NamedValue& value : batch.values) {
+      const std::string key = kValuePrefix + value.name;
+      keep(value.deleted ? writes.Delete(key) : writes.Put(key, value.value));
+    }
     rocksdb::WriteOptions options;
     options.sync = sync;
     if (state_ == State::kFull) return absl::ResourceExhaustedError(absl::StrCat("SSD index ", path_, ": no space"));
@@ -215,7 +218,7 @@ class RocksIndex final : public SsdIndex {
       const rocksdb::Slice key = entry->key();
       IndexedPart part;
       if (!key.empty() && key[0] == kValuePrefix) {
-        contents->values.push_back({std::string(key.data() + 1, key.size() - 1), entry->value().ToString()});
+        contents->values.push_back({std::string(key.data() + 1, key.size() - 1), entry->value().ToString(), false});
       } else if (FromEntry(key, entry->value(), &part)) {
         contents->parts.push_back(part);
       } else {

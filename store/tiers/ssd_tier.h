@@ -72,9 +72,10 @@ struct RecoveredPart {
   PartMeta meta;
   SsdLocation location;
 };
-/// Small named facts that share the index: views, namespaces, objects. Kept until replaced.
+/// Small named facts that share the index: views, namespaces, objects. Kept until replaced or deleted.
 struct NamedValue {
   std::string name, value;
+  bool deleted = false;      ///< put: the name is forgotten, the value ignored
 };
 
 struct SsdStatus {

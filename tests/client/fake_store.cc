@@ -263,10 +263,18 @@ void FakeStore::Object(ObjectRequest request, Duration, Answer<ObjectReply> answ
       if (found == objects_.end()) return answer(absl::NotFoundError(absl::StrCat("object '", request.name, "'")));
       return answer(found->second);
     }
-    ObjectReply& object = objects_[request.name];
-    if (request.version != object.version) return answer(absl::AbortedError("another version"));
-    object = {object.version + 1, std::move(request.value)};
-    answer(ObjectReply{object.version, ""});
+    const auto there = objects_.find(request.name);
+    const uint64_t version = there == objects_.end() ? 0 : there->second.version;
+    const bool deletes = request.value.empty();
+    if (request.version != version && !(deletes && request.version == kObjectAnyVersion)) {
+      return answer(absl::AbortedError("another version"));
+    }
+    if (deletes) {
+      if (there != objects_.end()) objects_.erase(there);
+      return answer(ObjectReply{});
+    }
+    objects_[request.name] = {version + 1, std::move(request.value)};
+    answer(ObjectReply{version + 1, ""});
   });
 }
 

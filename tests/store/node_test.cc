@@ -208,20 +208,63 @@ TEST(NodeSsd, DurablePartsSurviveARestartAndDamageIsAMiss) {
   EXPECT_EQ(client.Acquire(chain, true)->held[0], 0u) << "block 0 is gone, not wrong";
 }
 
+/// Puts and gets of one client.
+struct ObjectCalls {
+  explicit ObjectCalls(Node& of) : node(of), client(of, "loopback") {}
+  absl::StatusOr<ObjectReply> Get(const std::string& name) { return Do({client.hello->session, name, false, 0, ""}); }
+  absl::StatusOr<ObjectReply> Put(const std::string& name, uint64_t version, const std::string& value) {
+    return Do({client.hello->session, name, true, version, value});
+  }
+  absl::StatusOr<ObjectReply> Do(ObjectRequest request) {
+    return RawClient::Call<ObjectReply>(
+        [&](Answer<ObjectReply> done) { node.Object(std::move(request), std::chrono::seconds(5), std::move(done)); });
+  }
+  Node& node;
+  RawClient client;
+};
+
 TEST(NodeObjects, VersionsGuardWrites) {
   auto node = Node::Start(TestNode("loopback"));
   ASSERT_TRUE(node.ok()) << node.status();
-  RawClient client(**node, "loopback");
-  const auto object = [&](bool put, uint64_t version, std::string value) {
-    return RawClient::Call<ObjectReply>([&](Answer<ObjectReply> done) {
-      (*node)->Object({client.hello->session, "heads", put, version, value}, std::chrono::seconds(5), std::move(done));
-    });
-  };
-  EXPECT_TRUE(absl::IsNotFound(object(false, 0, "").status()));
-  EXPECT_EQ(object(true, 0, "a")->version, 1u);
-  EXPECT_TRUE(absl::IsAborted(object(true, 0, "b").status()));
-  EXPECT_EQ(object(true, 1, "b")->version, 2u);
-  EXPECT_EQ(object(false, 0, "")->value, "b");
+  ObjectCalls calls(**node);
+  EXPECT_TRUE(absl::IsNotFound(calls.Get("heads").status()));
+  EXPECT_EQ(calls.Put("heads", 0, "a")->version, 1u);
+  EXPECT_TRUE(absl::IsAborted(calls.Put("heads", 0, "b").status()));
+  EXPECT_EQ(calls.Put("heads", 1, "b")->version, 2u);
+  EXPECT_EQ(calls.Get("heads")->value, "b");
+}
+
+TEST(NodeObjects, AnEmptyValueDeletesAndVersionsGoOn) {
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / "kvasir_node_objects";
+  std::filesystem::remove_all(directory);
+  {
+    auto node = Node::Start(TestNode("loopback", directory.string()));
+    ASSERT_TRUE(node.ok()) << node.status();
+    ObjectCalls calls(**node);
+    ASSERT_EQ(calls.Put("heads", 0, "a")->version, 1u);
+    ASSERT_EQ(calls.Put("heads", 1, "b")->version, 2u);
+    ASSERT_EQ(calls.Put("other", 0, "stays")->version, 1u);
+    EXPECT_TRUE(absl::IsAborted(calls.Put("heads", 1, "").status())) << "another version is there";
+    EXPECT_EQ(calls.Put("heads", 2, "")->version, 0u);
+    EXPECT_TRUE(absl::IsNotFound(calls.Get("heads").status()));
+    EXPECT_EQ(calls.Put("heads", kObjectAnyVersion, "")->version, 0u) << "nothing to delete";
+    EXPECT_TRUE(absl::IsAborted(calls.Put("heads", kObjectAnyVersion, "c").status())) << "only to delete";
+    EXPECT_TRUE(absl::IsAborted(calls.Put("heads", 2, "c").status())) << "who knew the deleted one replaces nothing";
+  }
+  {
+    auto node = Node::Start(TestNode("loopback", directory.string()));
+    ASSERT_TRUE(node.ok()) << node.status();
+    ObjectCalls calls(**node);
+    EXPECT_TRUE(absl::IsNotFound(calls.Get("heads").status())) << "deleted, also after a restart";
+    EXPECT_EQ(calls.Get("other")->value, "stays");
+    EXPECT_EQ(calls.Put("heads", 0, "c")->version, 3u) << "no version comes twice";
+    EXPECT_EQ(calls.Put("other", kObjectAnyVersion, "")->version, 0u);
+  }
+  auto node = Node::Start(TestNode("loopback", directory.string()));
+  ASSERT_TRUE(node.ok()) << node.status();
+  ObjectCalls calls(**node);
+  EXPECT_EQ(calls.Get("heads")->version, 3u);
+  EXPECT_TRUE(absl::IsNotFound(calls.Get("other").status()));
 }
 
 TEST(NodeStart, NamesWhatIsWrong) {
