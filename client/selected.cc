@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "store/api/status.h"
 
 namespace kvasir::client {
 
@@ -23,10 +24,13 @@ struct SelectedPushes::Chain {
   SelectInputs none;  // where nothing was brought
   PushOrder order;    // of each block, but for its number
   std::shared_ptr<ChainSelection> selection = std::make_shared<ChainSelection>();
+  std::vector<float> scores;  // of a rank: those of its heads, then those of all
   std::function<void(PushResult)> done;
   uint32_t left = 0;  // blocks not pushed yet
   PushResult result;
 
+  /// Whether the cache holds some heads only.
+  bool OfRank(const KvLayout& layout) const { return request.cache->heads < layout.kv_heads; }
   void Refuse(absl::Status why) {
     result.status = std::move(why);
     done(std::move(result));
@@ -51,10 +55,10 @@ absl::Status SelectedPushes::Check(Chain& chain) const {
   if (request.cache == nullptr) return absl::InvalidArgumentError("push: cache is null");
   const PagedCache& cache = *request.cache;
   const KvLayout& layout = options.ns.layout;
-  if (cache.first_layer != 0 || cache.layers.size() != layout.layers || cache.first_head != 0 || cache.heads != layout.kv_heads) {
-    return absl::InvalidArgumentError(absl::StrCat("push: the cache holds ", cache.layers.size(), " layers and ", cache.heads,
-                                                   " heads; a choice of tokens needs all ", layout.layers, " layers and ",
-                                                   layout.kv_heads, " heads of the model in one cache"));
+  if (cache.first_layer != 0 || cache.layers.size() != layout.layers) {
+    return absl::InvalidArgumentError(absl::StrCat("push: the cache holds ", cache.layers.size(),
+                                                   " layers; a choice of tokens needs all ", layout.layers,
+                                                   " layers of the model in one cache"));
   }
   PushOrder& order = chain.order;
   order.request.chain = request.chain;
@@ -65,7 +69,20 @@ absl::Status SelectedPushes::Check(Chain& chain) const {
   order.request.view = request.view;
   order.request.inputs = request.inputs == nullptr ? &chain.none : request.inputs;
   order.selection_context = SelectionContextOf(options.domain, *request.chain, request.about);
-  return CheckPush(order, desk_);
+  if (absl::Status status = CheckPush(order, desk_); !status.ok()) return status;
+  if (!chain.OfRank(layout)) return absl::OkStatus();
+  const Result<bool> fit = CheckRanks(*order.view->codec->selection());
+  return fit.ok() ? absl::OkStatus() : ToStatus(fit.error());
+}
+
+SelectJob SelectedPushes::JobOf(const std::shared_ptr<Chain>& chain) const {
+  SelectJob job;
+  job.codec = chain->order.view->codec;
+  job.cache = chain->request.cache;
+  job.pages = chain->request.pages;
+  job.tokens = static_cast<uint32_t>(chain->request.chain->size()) * desk_.options.ns.block_tokens;
+  job.inputs = chain->order.request.inputs;
+  return job;
 }
 
 void SelectedPushes::Start(PushSelectedRequest request, std::shared_ptr<DeviceEvent> after,
@@ -78,12 +95,33 @@ void SelectedPushes::Start(PushSelectedRequest request, std::shared_ptr<DeviceEv
     desk_.Count(Counter::kPushFailures);
     return chain->Refuse(std::move(status));
   }
-  SelectJob job;
-  job.codec = chain->order.view->codec;
-  job.cache = chain->request.cache;
-  job.pages = chain->request.pages;
-  job.tokens = static_cast<uint32_t>(chain->request.chain->size()) * desk_.options.ns.block_tokens;
-  job.inputs = chain->order.request.inputs;
+  if (!chain->OfRank(desk_.options.ns.layout)) return Choose(chain);
+  SelectJob job = JobOf(chain);
+  job.scored = &chain->scores;
+  desk_.bench.Submit(std::move(job), chain->request.stream, chain->order.after,
+                     [this, chain](absl::Status status) { Scored(chain, std::move(status)); });
+}
+
+void SelectedPushes::Scored(const std::shared_ptr<Chain>& chain, absl::Status status) {
+  if (closed_ || !status.ok()) return Chosen(chain, std::move(status));
+  ScoreExchange::Order order;
+  order.chain = chain->request.chain;
+  order.spec = chain->order.view->view.spec;
+  order.about = chain->request.about;
+  order.first_head = chain->request.cache->first_head;
+  order.heads = chain->request.cache->heads;
+  order.own = std::move(chain->scores);
+  order.done = [this, chain](absl::StatusOr<std::vector<float>> scores) {
+    if (!scores.ok()) return Chosen(chain, scores.status());
+    chain->scores = *std::move(scores);
+    Choose(chain);
+  };
+  exchange_.Start(std::move(order));
+}
+
+void SelectedPushes::Choose(const std::shared_ptr<Chain>& chain) {
+  SelectJob job = JobOf(chain);
+  job.scores = chain->scores;
   job.result = chain->selection.get();
   desk_.bench.Submit(std::move(job), chain->request.stream, chain->order.after,
                      [this, chain](absl::Status status) { Chosen(chain, std::move(status)); });

@@ -75,8 +75,9 @@ class SessionImpl : public Session {
         router_(desk_),
         matches_(desk_, router_),
         pushes_(desk_, router_),
-        selected_(desk_, pushes_),
         keeper_(desk_, router_),
+        exchange_(desk_, keeper_),
+        selected_(desk_, pushes_, exchange_),
         fetches_(desk_, router_) {}
   ~SessionImpl() override;
   absl::Status Connect();
@@ -98,6 +99,9 @@ class SessionImpl : public Session {
                   std::function<void(absl::Status)> done) override;
   void LoadInputs(const PrefixChain& chain, std::string_view about,
                   std::function<void(absl::StatusOr<std::shared_ptr<const KeptInputs>>)> done) override;
+  void DropInputs(const PrefixChain& chain, std::string_view about, std::function<void(absl::Status)> done) override;
+  void DropScores(const PrefixChain& chain, std::string_view spec, std::string_view about,
+                  std::function<void(absl::Status)> done) override;
   absl::StatusOr<std::string> SelectedView(const PrefixChain& chain, std::string_view spec,
                                            std::string_view about) const override;
   FetchId Fetch(FetchRequest request, std::function<void(FetchResult)> done) override;
@@ -126,8 +130,9 @@ class SessionImpl : public Session {
   Router router_;
   Matcher matches_;
   PushEngine pushes_;
-  SelectedPushes selected_;
   InputsKeeper keeper_;
+  ScoreExchange exchange_;
+  SelectedPushes selected_;
   FetchEngine fetches_;
 };
 
@@ -159,8 +164,9 @@ SessionImpl::~SessionImpl() {
   Handover<bool> drained;
   thread_->loop().Post([this, &drained] {
     matches_.Abort();
-    keeper_.Abort();
     selected_.Abort();
+    exchange_.Abort();
+    keeper_.Abort();
     pushes_.Abort();
     fetches_.Abort();
     bench_.OnIdle([&drained] { drained.Give(true); });
@@ -276,6 +282,25 @@ void SessionImpl::LoadInputs(const PrefixChain& chain, std::string_view about,
   thread_->loop().Post([this, run = empty ? BlockKey{} : chain[0], context = std::move(context), done = std::move(done)]() mutable {
     if (context.empty()) return done(absl::InvalidArgumentError("inputs: the chain is empty"));
     keeper_.Load(run, std::move(context), std::move(done));
+  });
+}
+
+void SessionImpl::DropInputs(const PrefixChain& chain, std::string_view about, std::function<void(absl::Status)> done) {
+  const bool empty = chain.size() == 0;
+  std::string context = empty ? "" : SelectionContextOf(options_.domain, chain, about);
+  thread_->loop().Post([this, run = empty ? BlockKey{} : chain[0], context = std::move(context), done = std::move(done)]() mutable {
+    if (context.empty()) return done(absl::InvalidArgumentError("inputs: the chain is empty"));
+    keeper_.Drop(run, std::move(context), std::move(done));
+  });
+}
+
+void SessionImpl::DropScores(const PrefixChain& chain, std::string_view spec, std::string_view about,
+                             std::function<void(absl::Status)> done) {
+  auto canonical = CanonicalSpec(spec);
+  if (chain.size() == 0) canonical = absl::InvalidArgumentError("scores: the chain is empty");
+  thread_->loop().Post([this, chain, canonical, about = std::string(about), done = std::move(done)]() mutable {
+    if (!canonical.ok()) return done(canonical.status());
+    exchange_.Drop(chain, *canonical, about, std::move(done));
   });
 }
 

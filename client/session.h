@@ -112,14 +112,19 @@ struct PushResult {
 /// over all of them, and each block stores its share; R:win counts from the end of the chain. What was pushed of the blocks
 /// before stays: another view of the same keys. First come, first kept: parts that another choice under the same chain, spec and
 /// `about` has sealed stay (PushResult::existed). All named here stays valid and the pages unchanged until the callback.
+/// Every rank of a tensor-parallel job calls it, with the same chain, view and `about`: ranks keep the scores of their heads in
+/// the store, wait for those of the others, push_deadline at most, and come to the same budgets, so that together they push
+/// what one process with all heads would. DropScores when all are done.
 struct PushSelectedRequest {
   const PrefixChain* chain = nullptr;
-  const PagedCache* cache = nullptr;  ///< all layers and heads of the model, in host memory: budgets are shared by all heads
+  const PagedCache* cache = nullptr;  ///< in host memory: all layers of the model; all heads, or those of a rank
   PageTable pages;                    ///< of the whole chain
   Stream stream = nullptr;            ///< the choice waits for what is in it
   std::string view;                   ///< spec or method
   std::string about;                  ///< on what the choice depends beside the chain (a question, a probe's name); "" = nothing
-  const SelectInputs* inputs = nullptr;  ///< null = nothing was brought
+  /// null = nothing was brought. A rank brings the shapes of the whole model too, and head_scores of all heads; what else is
+  /// of heads that it has not is not read.
+  const SelectInputs* inputs = nullptr;
 };
 
 /// Fetches the leading blocks [first_block, first_block + blocks) of a chain into the pages, as far as they are held.
@@ -171,17 +176,23 @@ class Session {
   virtual void Match(const PrefixChain& chain, std::function<void(MatchResult)> done) = 0;
   /// InvalidArgument, before anything is encoded: the view needs an input that was not brought, named in the message.
   virtual void Push(PushRequest request, std::function<void(PushResult)> done) = 0;
-  /// The same, before anything is encoded. Sums up all blocks: the first failure, the fewest replicas. push_deadline begins when
-  /// the choice is made.
+  /// The same, before anything is encoded; of a rank also a stage that looks at more of all heads than their scores (B:ent, B:unc,
+  /// B:var). DeadlineExceeded names the heads whose scores did not come. Sums up all blocks: the first failure, the fewest
+  /// replicas. push_deadline begins when the choice is made.
   virtual void PushSelected(PushSelectedRequest request, std::function<void(PushResult)> done) = 0;
   /// Keeps what was brought for a chain beside its blocks, so that another budget needs no model later. Copied before it returns;
-  /// kept on options.replicas nodes, until the store is emptied. First come, first kept: AlreadyExists when others are there
+  /// kept on options.replicas nodes, until they are dropped: they do not expire. First come, first kept: AlreadyExists when others are there
   /// under this chain and `about`; InvalidArgument above kKeptInputsBytesMax.
   virtual void KeepInputs(const PrefixChain& chain, std::string_view about, const SelectInputs& inputs,
                           std::function<void(absl::Status)> done) = 0;
   /// Brings them back, bit for bit. NotFound when none are kept; DataLoss when what came is not what was kept.
   virtual void LoadInputs(const PrefixChain& chain, std::string_view about,
                           std::function<void(absl::StatusOr<std::shared_ptr<const KeptInputs>>)> done) = 0;
+  /// Deletes them at every node that has them. NotFound when none are kept; else what went wrong at a node that may still.
+  virtual void DropInputs(const PrefixChain& chain, std::string_view about, std::function<void(absl::Status)> done) = 0;
+  /// The same with the scores that ranks exchanged for PushSelected of this chain, spec or method, and `about`.
+  virtual void DropScores(const PrefixChain& chain, std::string_view spec, std::string_view about,
+                          std::function<void(absl::Status)> done) = 0;
   /// What a Fetch accepts to get what PushSelected pushed of this very chain. InvalidArgument: no such spec or method, or an empty chain.
   virtual absl::StatusOr<std::string> SelectedView(const PrefixChain& chain, std::string_view spec,
                                                    std::string_view about) const = 0;

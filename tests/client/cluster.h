@@ -66,6 +66,20 @@ class Cluster {
     }
     return owners;
   }
+  /// All parts of a view that any node has, but for the stamps of who and when.
+  std::map<PartId, std::vector<std::byte>> PartsOf(const ViewDigest& view) const {
+    std::map<PartId, std::vector<std::byte>> parts;
+    for (const auto& store : stores_) {
+      store->ForEachPart([&](const PartId& id, std::span<std::byte> bytes) {
+        if (id.view != view) return;
+        std::vector<std::byte>& part = parts[id] = {bytes.begin(), bytes.end()};
+        StampGeneration(part, 0);
+        std::memset(part.data() + offsetof(PartHeader, writer), 0, sizeof(uint64_t));
+        std::memset(part.data() + offsetof(PartHeader, root), 0, 16);  // it covers the writer
+      });
+    }
+    return parts;
+  }
 
  private:
   Membership membership_;

@@ -17,6 +17,11 @@ absl::Status KeepAndWait(Session& session, const PrefixChain& chain, const std::
   session.KeepInputs(chain, about, inputs, [&](absl::Status status) { done.set_value(std::move(status)); });
   return done.get_future().get();
 }
+absl::Status DropAndWait(Session& session, const PrefixChain& chain, const std::string& about) {
+  std::promise<absl::Status> done;
+  session.DropInputs(chain, about, [&](absl::Status status) { done.set_value(std::move(status)); });
+  return done.get_future().get();
+}
 absl::StatusOr<std::shared_ptr<const KeptInputs>> LoadAndWait(Session& session, const PrefixChain& chain, const std::string& about) {
   std::promise<absl::StatusOr<std::shared_ptr<const KeptInputs>>> done;
   session.LoadInputs(chain, about, [&](absl::StatusOr<std::shared_ptr<const KeptInputs>> kept) { done.set_value(std::move(kept)); });
@@ -41,19 +46,6 @@ struct Everything {
   std::vector<TokenSpan> spans;
   SelectInputs inputs;
 };
-
-/// All parts of a view, as their store has them but for the stamp of when.
-std::map<PartId, std::vector<std::byte>> PartsOf(FakeStore& store, const ViewDigest& view) {
-  std::map<PartId, std::vector<std::byte>> parts;
-  store.ForEachPart([&](const PartId& id, std::span<std::byte> bytes) {
-    if (id.view != view) return;
-    std::vector<std::byte>& part = parts[id] = {bytes.begin(), bytes.end()};
-    StampGeneration(part, 0);
-    std::memset(part.data() + offsetof(PartHeader, writer), 0, sizeof(uint64_t));
-    std::memset(part.data() + offsetof(PartHeader, root), 0, 16);  // it covers the writer
-  });
-  return parts;
-}
 
 TEST(KeptInputsTest, EveryFieldComesBackAndDamageIsNamedOrAnotherValue) {
   Everything all;
@@ -104,9 +96,9 @@ TEST(KeptInputsTest, AnotherBudgetLaterGivesTheSameBytes) {
     View view = *View::Make(spec, 2, 1);
     const std::string name = *later->SelectedView(chain, spec, "");
     view.selection = name.substr(name.find('#') + 1);
-    const auto parts = PartsOf(with.node(0), view.Digest());
+    const auto parts = with.PartsOf(view.Digest());
     EXPECT_EQ(parts.size(), 4u * 2 * 4);
-    EXPECT_EQ(parts, PartsOf(without.node(0), view.Digest()));
+    EXPECT_EQ(parts, without.PartsOf(view.Digest()));
   }
 }
 
@@ -181,6 +173,60 @@ TEST(KeptInputsTest, DamageIsAMissOrComesFromAReplica) {
   cluster.node(owners[1]).ForgetSessions();
   EXPECT_TRUE(LoadAndWait(*session, chain, "").ok()) << "a stale session is renewed";
   EXPECT_FALSE(KeepAndWait(*session, chain, "more", all.inputs).ok()) << "one of two nodes";
+}
+
+TEST(KeptInputsTest, DroppedAreGoneAndWhatNeedsThemIsRefusedByName) {
+  Cluster cluster(3);
+  SessionOptions options = cluster.Options();
+  options.replicas = 2;
+  auto session = cluster.Open(options);
+  Everything all;
+  all.inputs.query_peak = all.inputs.query_norm = all.inputs.attention_peak = {};
+  const PrefixChain chain = session->Chain(Tokens(4));
+  Pages pages(SmallNamespace(), {});
+  pages.FillWithTruth();
+  ASSERT_TRUE(KeepAndWait(*session, chain, "", all.inputs).ok());
+  ASSERT_TRUE(KeepAndWait(*session, chain, "another question", all.inputs).ok());
+  const auto objects = [&] {
+    size_t count = 0;
+    for (size_t i = 0; i < cluster.size(); ++i) cluster.node(i).ForEachObject([&](const std::string&, std::string&) { ++count; });
+    return count;
+  };
+  EXPECT_EQ(objects(), 8u);  // of both, on two nodes, a piece and a manifest
+  ASSERT_TRUE(DropAndWait(*session, chain, "").ok());
+  EXPECT_EQ(objects(), 4u);
+  EXPECT_TRUE(absl::IsNotFound(LoadAndWait(*session, chain, "").status()));
+  EXPECT_TRUE(LoadAndWait(*session, chain, "another question").ok());
+  EXPECT_TRUE(absl::IsNotFound(DropAndWait(*session, chain, "")));
+
+  const PushResult refused = PushSelectedAndWait(
+      *session, {&chain, &pages.cache(), pages.table(), nullptr, "B:uni(0.125)|E:win(8,5)|R:win(8)|raw", "", nullptr});
+  EXPECT_NE(refused.status.message().find("needs the input window_queries, which was not brought; bring it"), std::string::npos)
+      << refused.status;
+  // What was dropped holds no name: others may be kept now.
+  all.inputs.attention_sums = {};
+  EXPECT_TRUE(KeepAndWait(*session, chain, "", all.inputs).ok());
+  EXPECT_TRUE((*LoadAndWait(*session, chain, ""))->inputs().attention_sums.empty());
+
+  // A node that cannot be asked is told, and the others are asked all the same.
+  cluster.node(cluster.Owners(chain, 0)[0]).Kill();
+  EXPECT_FALSE(DropAndWait(*session, chain, "").ok());
+  EXPECT_TRUE(LoadAndWait(*session, chain, "another question").ok());
+  EXPECT_FALSE(LoadAndWait(*session, chain, "").ok());
+}
+
+TEST(KeptInputsTest, DamagedOnesAreDroppedToo) {
+  Cluster cluster(1);
+  auto session = cluster.Open();
+  Everything all;
+  const PrefixChain chain = session->Chain(Tokens(4));
+  ASSERT_TRUE(KeepAndWait(*session, chain, "", all.inputs).ok());
+  cluster.node(0).ForEachObject([](const std::string&, std::string& value) { value[0] = static_cast<char>(value[0] ^ 4); });
+  ASSERT_TRUE(absl::IsDataLoss(LoadAndWait(*session, chain, "").status()));
+  EXPECT_TRUE(DropAndWait(*session, chain, "").ok());
+  EXPECT_TRUE(absl::IsNotFound(LoadAndWait(*session, chain, "").status()));
+  EXPECT_TRUE(KeepAndWait(*session, chain, "", all.inputs).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(DropAndWait(*session, session->Chain({}), "")));
 }
 
 TEST(KeptInputsTest, ClosingEndsThemOnce) {

@@ -348,10 +348,10 @@ TEST(SelectedTest, ABlockThatIsNotTakenIsNamedAndTheFirstChoiceStays) {
 TEST(SelectedTest, RequestsThatCannotBeAreNamed) {
   Cluster cluster(1);
   Prefilled prefilled(cluster);
-  Pages half(SmallNamespace(), {.first_head = 2, .heads = 2});
+  Pages half(SmallNamespace(), {.first_layer = 2});
   PushSelectedRequest request = prefilled.Request(kSnap);
   request.cache = &half.cache();
-  EXPECT_NE(PushSelectedAndWait(*prefilled.session, request).status.message().find("all 4 layers and 4 heads"), std::string::npos);
+  EXPECT_NE(PushSelectedAndWait(*prefilled.session, request).status.message().find("all 4 layers"), std::string::npos);
   request = prefilled.Request("B:uni(0.25)|E:nothing|raw");
   EXPECT_EQ(PushSelectedAndWait(*prefilled.session, request).status.code(), absl::StatusCode::kInvalidArgument);
   request = prefilled.Request(kSnap);

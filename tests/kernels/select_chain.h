@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -107,6 +109,30 @@ struct SelectFixture {
     EXPECT_TRUE(done.ok()) << (done.ok() ? "" : done.error().message);
     return scores;
   }
+};
+
+/// What a rank that has heads [first, first + heads) of each layer brings: what is of other heads is not a number.
+struct RankInputs {
+  RankInputs(const SelectInputs& all, const KvLayout& layout, uint32_t first, uint32_t heads) : inputs(all) {
+    size_t next = 0;
+    for (const auto field : {&SelectInputs::attention_sums, &SelectInputs::window_queries, &SelectInputs::query_mean,
+                             &SelectInputs::query_covariance, &SelectInputs::external_scores}) {
+      const std::span<const float> brought = all.*field;
+      std::vector<float>& own = memory[next++];
+      own.assign(brought.size(), std::numeric_limits<float>::quiet_NaN());
+      const uint64_t each = brought.size() / (layout.layers * layout.kv_heads);
+      for (uint64_t layer = 0; layer < layout.layers; ++layer) {
+        const uint64_t at = (layer * layout.kv_heads + first) * each;
+        std::copy_n(brought.begin() + static_cast<ptrdiff_t>(at), heads * each,
+                    own.begin() + static_cast<ptrdiff_t>(at));
+      }
+      inputs.*field = own;
+    }
+  }
+  RankInputs(const RankInputs&) = delete;
+  RankInputs& operator=(const RankInputs&) = delete;
+  std::vector<float> memory[5];
+  SelectInputs inputs;
 };
 
 }  // namespace kvasir::testing

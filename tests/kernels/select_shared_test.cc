@@ -4,9 +4,7 @@
 // pages and inputs of its own heads only, everything else not a number.
 #include <gtest/gtest.h>
 
-#include <deque>
 #include <future>
-#include <limits>
 
 #include "kernels/methods.h"
 #include "kernels/row_jobs.h"
@@ -21,7 +19,6 @@ using namespace testing;  // NOLINT: the fixtures of this folder
 
 constexpr KvLayout kLayout = {3, 4, 8, 6, ElementType::kBfloat16};
 constexpr uint32_t kTokens = 320;
-constexpr float kNothing = std::numeric_limits<float>::quiet_NaN();
 
 /// A chain in pages, and everything an engine may bring.
 struct Chain {
@@ -105,31 +102,20 @@ TEST(SharedSelection, TheFirstFailureIsToldWhoeverWasFaster) {
   }
 }
 
-/// Heads [first, first + heads) of the chain's cache, and inputs of these only: what is of others is not a number.
+/// Heads [first, first + heads) of the chain's cache, and inputs of these only.
 struct Rank {
-  Rank(const Chain& chain, const SelectInputs& all, uint32_t first, uint32_t heads) : cache(chain.engine.cache) {
+  Rank(const Chain& chain, const SelectInputs& all, uint32_t first, uint32_t heads)
+      : cache(chain.engine.cache), brought(all, kLayout, first, heads) {
     cache.first_head = first;
     cache.heads = heads;
     for (PagedLayer& layer : cache.layers) {
       layer.key += first * cache.key_strides.head;
       layer.value += first * cache.value_strides.head;
     }
-    inputs = all;
-    for (const auto field : {&SelectInputs::attention_sums, &SelectInputs::window_queries, &SelectInputs::query_mean,
-                             &SelectInputs::query_covariance, &SelectInputs::external_scores}) {
-      const std::span<const float> brought = all.*field;
-      std::vector<float>& own = memory.emplace_back(brought.size(), kNothing);
-      const uint64_t each = brought.size() / (kLayout.layers * kLayout.kv_heads);
-      for (uint64_t layer = 0; layer < kLayout.layers; ++layer) {
-        const auto from = brought.begin() + static_cast<ptrdiff_t>((layer * kLayout.kv_heads + first) * each);
-        std::copy(from, from + static_cast<ptrdiff_t>(heads * each), own.begin() + (from - brought.begin()));
-      }
-      inputs.*field = own;
-    }
   }
   PagedCache cache;
-  std::deque<std::vector<float>> memory;
-  SelectInputs inputs;
+  RankInputs brought;
+  const SelectInputs& inputs = brought.inputs;
   std::vector<float> scored;
   ChainSelection chosen;
 };
