@@ -176,13 +176,13 @@ class Session {
   virtual void Match(const PrefixChain& chain, std::function<void(MatchResult)> done) = 0;
   /// InvalidArgument, before anything is encoded: the view needs an input that was not brought, named in the message.
   virtual void Push(PushRequest request, std::function<void(PushResult)> done) = 0;
-  /// The same, before anything is encoded; of a rank also a stage that looks at more of all heads than their scores (B:ent, B:unc,
-  /// B:var). DeadlineExceeded names the heads whose scores did not come. Sums up all blocks: the first failure, the fewest
-  /// replicas. push_deadline begins when the choice is made.
+  /// The same, before anything is encoded; of a rank also a stage that looks at more of all heads than their scores (B:ent,
+  /// B:unc, B:var). DeadlineExceeded names the heads whose scores did not come. Sums up all blocks: the first failure, the
+  /// fewest replicas. push_deadline begins when the choice is made.
   virtual void PushSelected(PushSelectedRequest request, std::function<void(PushResult)> done) = 0;
   /// Keeps what was brought for a chain beside its blocks, so that another budget needs no model later. Copied before it returns;
-  /// kept on options.replicas nodes, until they are dropped: they do not expire. First come, first kept: AlreadyExists when others are there
-  /// under this chain and `about`; InvalidArgument above kKeptInputsBytesMax.
+  /// kept on options.replicas nodes, until they are dropped: they do not expire. First come, first kept: AlreadyExists when
+  /// others are there under this chain and `about`; InvalidArgument above kKeptInputsBytesMax.
   virtual void KeepInputs(const PrefixChain& chain, std::string_view about, const SelectInputs& inputs,
                           std::function<void(absl::Status)> done) = 0;
   /// Brings them back, bit for bit. NotFound when none are kept; DataLoss when what came is not what was kept.
@@ -193,7 +193,8 @@ class Session {
   /// The same with the scores that ranks exchanged for PushSelected of this chain, spec or method, and `about`.
   virtual void DropScores(const PrefixChain& chain, std::string_view spec, std::string_view about,
                           std::function<void(absl::Status)> done) = 0;
-  /// What a Fetch accepts to get what PushSelected pushed of this very chain. InvalidArgument: no such spec or method, or an empty chain.
+  /// What a Fetch accepts to get what PushSelected pushed of this very chain. InvalidArgument: no such spec or method, or an
+  /// empty chain.
   virtual absl::StatusOr<std::string> SelectedView(const PrefixChain& chain, std::string_view spec,
                                                    std::string_view about) const = 0;
   virtual FetchId Fetch(FetchRequest request, std::function<void(FetchResult)> done) = 0;
