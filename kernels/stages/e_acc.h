@@ -8,21 +8,11 @@
 
 namespace kvasir {
 
-struct AttentionScorer {
-  struct Args {
-    uint32_t demote = 0;
-  };
+struct AttentionScorer : ActionOnly {
   static constexpr StageRole kRole = StageRole::kScorer;
   static constexpr StageInfo kInfo = {"E", "acc", "acc[(drop|demote)]",
                                       "Tokens that were paid most attention are kept (H2O, arXiv 2306.14048)",
                                       "attention_sums"};
-  static Result<Args> Read(const StageArguments& in) {
-    if (Result<bool> counted = in.Count(0, 1); !counted.ok()) return counted.error();
-    const Result<uint32_t> demote = in.Action(0);
-    if (!demote.ok()) return demote.error();
-    return Args{*demote};
-  }
-  static std::string Print(const Args& a) { return a.demote != 0 ? "demote" : "drop"; }
 
   static Result<bool> Score(const Args&, const SelectionContext& context, std::vector<float>& scores) {
     return Sums("E:acc", 1.0f, context, scores);

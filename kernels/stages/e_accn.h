@@ -7,21 +7,11 @@
 
 namespace kvasir {
 
-struct NormalisedScorer {
-  struct Args {
-    uint32_t demote = 0;
-  };
+struct NormalisedScorer : ActionOnly {
   static constexpr StageRole kRole = StageRole::kScorer;
   static constexpr StageInfo kInfo = {
       "E", "accn", "accn[(drop|demote)]",
       "As acc, over the number of queries that saw the token (ZipCache, arXiv 2405.14256)", "attention_sums"};
-  static Result<Args> Read(const StageArguments& in) {
-    if (Result<bool> counted = in.Count(0, 1); !counted.ok()) return counted.error();
-    const Result<uint32_t> demote = in.Action(0);
-    if (!demote.ok()) return demote.error();
-    return Args{*demote};
-  }
-  static std::string Print(const Args& a) { return a.demote != 0 ? "demote" : "drop"; }
 
   static Result<bool> Score(const Args&, const SelectionContext& context, std::vector<float>& scores) {
     if (Result<bool> sums = AttentionScorer::Sums("E:accn", 1.0f, context, scores); !sums.ok()) return sums;

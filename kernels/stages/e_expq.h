@@ -11,22 +11,12 @@
 
 namespace kvasir {
 
-struct ExpectedScorer {
-  struct Args {
-    uint32_t demote = 0;
-  };
+struct ExpectedScorer : ActionOnly {
   static constexpr StageRole kRole = StageRole::kScorer;
   static constexpr StageInfo kInfo = {
       "E", "expq", "expq[(drop|demote)]",
       "Tokens that queries to come are expected to look at are kept (Expected Attention, arXiv 2510.00636)",
       "query_mean, query_covariance"};
-  static Result<Args> Read(const StageArguments& in) {
-    if (Result<bool> counted = in.Count(0, 1); !counted.ok()) return counted.error();
-    const Result<uint32_t> demote = in.Action(0);
-    if (!demote.ok()) return demote.error();
-    return Args{*demote};
-  }
-  static std::string Print(const Args& a) { return a.demote != 0 ? "demote" : "drop"; }
 
   static Result<bool> Score(const Args&, const SelectionContext& context, std::vector<float>& scores) {
     const SelectInputs& in = context.inputs;

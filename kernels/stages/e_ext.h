@@ -7,21 +7,11 @@
 
 namespace kvasir {
 
-struct ExternalScorer {
-  struct Args {
-    uint32_t demote = 0;
-  };
+struct ExternalScorer : ActionOnly {
   static constexpr StageRole kRole = StageRole::kScorer;
   static constexpr StageInfo kInfo = {"E", "ext", "ext[(drop|demote)]",
                                       "Scores of the engine, such as those of KVzip (arXiv 2505.23416)",
                                       "external_scores"};
-  static Result<Args> Read(const StageArguments& in) {
-    if (Result<bool> counted = in.Count(0, 1); !counted.ok()) return counted.error();
-    const Result<uint32_t> demote = in.Action(0);
-    if (!demote.ok()) return demote.error();
-    return Args{*demote};
-  }
-  static std::string Print(const Args& a) { return a.demote != 0 ? "demote" : "drop"; }
 
   static Result<bool> Score(const Args&, const SelectionContext& context, std::vector<float>& scores) {
     const std::span<const float> brought = context.inputs.external_scores;

@@ -9,20 +9,10 @@
 
 namespace kvasir {
 
-struct KeyNormScorer {
-  struct Args {
-    uint32_t demote = 0;
-  };
+struct KeyNormScorer : ActionOnly {
   static constexpr StageRole kRole = StageRole::kScorer;
   static constexpr StageInfo kInfo = {"E", "knorm", "knorm[(drop|demote)]",
                                       "Tokens with short keys are kept (L2 norm strategy, arXiv 2406.11430)"};
-  static Result<Args> Read(const StageArguments& in) {
-    if (Result<bool> counted = in.Count(0, 1); !counted.ok()) return counted.error();
-    const Result<uint32_t> demote = in.Action(0);
-    if (!demote.ok()) return demote.error();
-    return Args{*demote};
-  }
-  static std::string Print(const Args& a) { return a.demote != 0 ? "demote" : "drop"; }
 
   static Result<bool> Score(const Args&, const SelectionContext& context, std::vector<float>& scores) {
     const uint32_t dim = context.layout.key_dim;

@@ -22,9 +22,13 @@ struct PropagationScores {
                                       "2502.01068); after a scorer"};
   static Result<Args> Read(const StageArguments& in) {
     if (Result<bool> counted = in.Count(1, 2); !counted.ok()) return counted.error();
-    const Result<uint32_t> layer = in.Number(0, 0, 0, kLayerMax, "the last layer that sees all tokens");
+    return ReadFrom(in, 0);
+  }
+  /// Both arguments, the first at `index`: B:tsp has them too.
+  static Result<Args> ReadFrom(const StageArguments& in, size_t index) {
+    const Result<uint32_t> layer = in.Number(index, 0, 0, kLayerMax, "the last layer that sees all tokens");
     if (!layer.ok()) return layer.error();
-    const Result<uint32_t> share = in.Share(1, 200000, "share of the tokens that is passed on");
+    const Result<uint32_t> share = in.Share(index + 1, 200000, "share of the tokens that is passed on");
     if (!share.ok()) return share.error();
     return Args{*layer, *share};
   }

@@ -83,6 +83,20 @@ Result<bool> NeedInput(std::string_view stage, std::string_view input, uint64_t 
 /// The query heads of the model do not fall to its KV heads.
 Error WrongHeads(std::string_view stage, uint32_t query_heads, uint32_t kv_heads);
 
+/// Arguments of scorers that take none but what becomes of tokens that are not kept.
+struct ActionOnly {
+  struct Args {
+    uint32_t demote = 0;
+  };
+  static Result<Args> Read(const StageArguments& in) {
+    if (Result<bool> counted = in.Count(0, 1); !counted.ok()) return counted.error();
+    const Result<uint32_t> demote = in.Action(0);
+    if (!demote.ok()) return demote.error();
+    return Args{*demote};
+  }
+  static std::string Print(const Args& a) { return a.demote != 0 ? "demote" : "drop"; }
+};
+
 /// The score of tokens that a scorer keeps before all others.
 inline constexpr float kKeepFirst = std::numeric_limits<float>::infinity();
 
