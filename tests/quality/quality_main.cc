@@ -4,16 +4,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "tests/quality/bench.h"
+#include "tests/quality/lines.h"
 
 namespace kvasir::quality {
 namespace {
-
-int Fail(const Error& error) {
-  std::fprintf(stderr, "quality: %s\n", error.message.c_str());
-  return 2;
-}
 
 int Main(char** argv) {
   const Result<std::string> table = ReadText(argv[2]);
@@ -31,26 +28,20 @@ int Main(char** argv) {
                                     {"passkeys", options.passkeys},
                                     {"perplexity", (*bench)->exact().perplexity},
                                     {"passkey", (*bench)->exact().passkey}};
-  std::printf("%s\n", begin.dump().c_str());
-  std::fflush(stdout);
+  Say(begin);
   for (const Method& method : *methods) {
     nlohmann::json line{{"family", method.family}, {"name", method.name}, {"spec", method.spec}};
     if (method.planes > 0) line["planes"] = method.planes;
     const Result<Figures> f = (*bench)->Measure(method);
-    line["ok"] = f.ok();
-    if (f.ok()) {
-      line.update({{"bits", f->bits},
-                   {"perplexity", f->perplexity},
-                   {"change", f->change},
-                   {"attention_error", f->attention_error},
-                   {"passkey", f->passkey},
-                   {"encode_gbs", f->encode_gbs},
-                   {"decode_gbs", f->decode_gbs}});
-    } else {
-      line["why"] = f.error().message;
-    }
-    std::printf("%s\n", line.dump().c_str());
-    std::fflush(stdout);
+    SayMeasured(std::move(line), f, [](const Figures& f) {
+      return nlohmann::json{{"bits", f.bits},
+                            {"perplexity", f.perplexity},
+                            {"change", f.change},
+                            {"attention_error", f.attention_error},
+                            {"passkey", f.passkey},
+                            {"encode_gbs", f.encode_gbs},
+                            {"decode_gbs", f.decode_gbs}};
+    });
   }
   return 0;
 }

@@ -4,17 +4,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "tests/quality/lines.h"
 #include "tests/quality/methods.h"
 #include "tests/quality/select_bench.h"
 
 namespace kvasir::quality {
 namespace {
-
-int Fail(const Error& error) {
-  std::fprintf(stderr, "quality: %s\n", error.message.c_str());
-  return 2;
-}
 
 int Main(int argc, char** argv) {
   const Result<std::string> table = ReadText(argv[2]);
@@ -29,27 +26,21 @@ int Main(int argc, char** argv) {
   const nlohmann::json begin{{"methods", methods->size()},     {"texts", options.texts},
                              {"turns", options.turns},         {"perplexity", exact.perplexity},
                              {"first_turn", exact.first_turn}, {"second_turn", exact.second_turn}};
-  std::printf("%s\n", begin.dump().c_str());
-  std::fflush(stdout);
+  Say(begin);
   for (const Method& method : *methods) {
     nlohmann::json line{
         {"family", method.family}, {"name", method.name}, {"spec", method.spec}, {"budget", method.budget}};
     const auto codec = Codec::Parse(method.spec);
     const Result<SelectFigures> f = codec.ok() ? (*bench)->Measure(**codec) : Result<SelectFigures>(codec.error());
-    line["ok"] = f.ok();
-    if (f.ok()) {
-      line.update({{"bits", f->bits},
-                   {"kept", f->kept},
-                   {"perplexity", f->perplexity},
-                   {"change", f->change},
-                   {"attention_error", f->attention_error},
-                   {"first_turn", f->first_turn},
-                   {"second_turn", f->second_turn}});
-    } else {
-      line["why"] = f.error().message;
-    }
-    std::printf("%s\n", line.dump().c_str());
-    std::fflush(stdout);
+    SayMeasured(std::move(line), f, [](const SelectFigures& f) {
+      return nlohmann::json{{"bits", f.bits},
+                            {"kept", f.kept},
+                            {"perplexity", f.perplexity},
+                            {"change", f.change},
+                            {"attention_error", f.attention_error},
+                            {"first_turn", f.first_turn},
+                            {"second_turn", f.second_turn}};
+    });
   }
   return 0;
 }
