@@ -68,7 +68,7 @@ struct WindowScorer {
     std::vector<double> sum(n), pooled(n);
     for (uint64_t i = 0; i < context.heads(); ++i) {
       context.rows.Load(static_cast<uint32_t>(i / heads), static_cast<uint32_t>(i % heads), KvTensor::kKey, keys);
-      for (uint64_t at = 0; at < keys.size(); ++at) by_channel[at % dim * n + at / dim] = keys[at];
+      Transpose(n, dim, keys, by_channel);
       std::fill(pooled.begin(), pooled.end(), 0.0);
       for (uint32_t member = 0; member < group; ++member) {
         const uint64_t first = ((i * group + member + 1) * in.window - a.window) * dim;
@@ -87,6 +87,17 @@ struct WindowScorer {
  private:
   static constexpr uint32_t kTileTokens = 512;  ///< keys of so many tokens stay in the cache for all queries
 
+  static constexpr uint32_t kTurnTokens = 64;  ///< rows that stay in the first cache while they are read by columns
+
+  /// [n][dim] to [dim][n].
+  static void Transpose(uint32_t n, uint32_t dim, std::span<const float> keys, std::span<float> by_channel) {
+    for (uint32_t first = 0; first < n; first += kTurnTokens) {
+      const uint32_t end = std::min(first + kTurnTokens, n);
+      for (uint32_t c = 0; c < dim; ++c) {
+        for (uint32_t t = first; t < end; ++t) by_channel[uint64_t{c} * n + t] = keys[uint64_t{t} * dim + c];
+      }
+    }
+  }
   /// dots[w][t] := q_w . k_t, of keys [dim][n]: each by itself with its channels ascending, many tokens side by side.
   static void Products(const Args& a, uint32_t n, uint32_t dim, std::span<const float> queries,
                        std::span<const float> keys, std::span<float> dots) {
