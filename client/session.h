@@ -180,9 +180,10 @@ class Session {
   /// B:unc, B:var). DeadlineExceeded names the heads whose scores did not come. Sums up all blocks: the first failure, the
   /// fewest replicas. push_deadline begins when the choice is made.
   virtual void PushSelected(PushSelectedRequest request, std::function<void(PushResult)> done) = 0;
-  /// Keeps what was brought for a chain beside its blocks, so that another budget needs no model later. Copied before it returns;
-  /// kept on options.replicas nodes, until they are dropped: they do not expire. First come, first kept: AlreadyExists when
-  /// others are there under this chain and `about`; InvalidArgument above kKeptInputsBytesMax.
+  /// Keeps what was brought for a chain beside its blocks, so that another budget needs no model later; a rank keeps its own,
+  /// under an `about` that no other rank uses. Copied before it returns; kept on options.replicas nodes, until they are
+  /// dropped: they do not expire. First come, first kept: AlreadyExists when others are there under this chain and `about`;
+  /// InvalidArgument above kKeptInputsBytesMax.
   virtual void KeepInputs(const PrefixChain& chain, std::string_view about, const SelectInputs& inputs,
                           std::function<void(absl::Status)> done) = 0;
   /// Brings them back, bit for bit. NotFound when none are kept; DataLoss when what came is not what was kept.
