@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 namespace kvasir {
@@ -32,34 +33,65 @@ void Objects::Recover(const std::vector<NamedValue>& values) {
   }
 }
 
-void Objects::Do(const DomainId& domain_id, ObjectRequest request, Answer<ObjectReply> answer) {
+/// An answer that waits for the SSD.
+struct Objects::Saving {
+  Answer<ObjectReply> answer;
+  ObjectReply reply;
+  const std::thread::id caller = std::this_thread::get_id();
+  bool inside = true;  // the caller still holds mutex_; its own thread only
+  absl::Status refused;
+  bool is_refused = false;
+
+  /// What a full queue refuses comes before PutValue returns: it is told when the lock is free again.
+  void Saved(absl::Status status) {
+    if (std::this_thread::get_id() == caller && inside) {
+      is_refused = true;
+      refused = std::move(status);
+      return;
+    }
+    if (!status.ok()) return answer(std::move(status));
+    answer(std::move(reply));
+  }
+};
+
+void Objects::Do(const DomainId& domain, ObjectRequest request, Answer<ObjectReply> answer) {
   if (request.name.empty() || request.name.size() > kObjectNameBytesMax || request.value.size() > kObjectBytesMax) {
     return answer(absl::InvalidArgumentError("object: name must have 1 to 256 bytes, value at most 1 MiB"));
   }
-  const std::string domain = ToHex(domain_id), name = domain + "/" + request.name;
-  ObjectReply reply;
+  auto saving = std::make_shared<Saving>();
+  saving->answer = std::move(answer);
   absl::Status status;
-  uint64_t floor = 0;
+  bool waits = false;
   {
     MutexLock lock(mutex_);
+    const std::string name = ToHex(domain) + "/" + request.name;
     if (request.put) {
-      status = Put(domain, name, request, &reply);
+      status = Put(ToHex(domain), name, request, &saving->reply);
+      waits = status.ok() && ssd_ != nullptr;
+      if (waits) Save(ToHex(domain), name, request, saving);
     } else if (const auto at = objects_.find(name); at != objects_.end()) {
-      reply = {at->second.version, at->second.value};
+      saving->reply = {at->second.version, at->second.value};
     } else {
       status = absl::NotFoundError("object '" + request.name + "' is not here");
     }
-    floor = FloorOf(domain);
+    saving->inside = false;
   }
-  if (!status.ok()) return answer(std::move(status));
-  if (!request.put || ssd_ == nullptr) return answer(std::move(reply));
-  auto saved = [reply, answer = std::move(answer)](absl::Status kept) mutable {
-    if (!kept.ok()) return answer(std::move(kept));
-    answer(std::move(reply));
-  };
-  if (reply.version > 0) return ssd_->PutValue({kPrefix + name, Bytes(reply.version) + request.value}, std::move(saved));
-  ssd_->PutValue({kFloorPrefix + domain, Bytes(floor)}, [](const absl::Status&) {});  // carried out in order
-  ssd_->PutValue({kPrefix + name, "", /*deleted=*/true}, std::move(saved));
+  if (!waits) return saving->Saved(std::move(status));
+  if (saving->is_refused) saving->Saved(saving->refused);
+}
+
+/// Under the lock: the SSD sees changes in the order in which they were made.
+void Objects::Save(const std::string& domain, const std::string& name, const ObjectRequest& request,
+                   const std::shared_ptr<Saving>& saving) {
+  const auto saved = [saving](absl::Status status) { saving->Saved(std::move(status)); };
+  if (const uint64_t version = saving->reply.version; version > 0) {
+    return ssd_->PutValue({kPrefix + name, Bytes(version) + request.value}, saved);
+  }
+  // First the floor: without it the object stays.
+  ssd_->PutValue({kFloorPrefix + domain, Bytes(FloorOf(domain))}, [saving](absl::Status status) {
+    if (!status.ok() && std::this_thread::get_id() == saving->caller && saving->inside) saving->Saved(std::move(status));
+  });
+  if (!saving->is_refused) ssd_->PutValue({kPrefix + name, "", /*deleted=*/true}, saved);
 }
 
 absl::Status Objects::Put(const std::string& domain, const std::string& name, const ObjectRequest& request, ObjectReply* reply) {

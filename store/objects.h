@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,9 @@ class Objects {
   /// Changes what is held. Holds mutex_.
   absl::Status Put(const std::string& domain, const std::string& name, const ObjectRequest& request, ObjectReply* reply)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  struct Saving;
+  void Save(const std::string& domain, const std::string& name, const ObjectRequest& request,
+            const std::shared_ptr<Saving>& saving) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t FloorOf(const std::string& domain) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SsdTier* const ssd_;
   Mutex mutex_;

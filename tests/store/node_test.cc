@@ -267,6 +267,44 @@ TEST(NodeObjects, AnEmptyValueDeletesAndVersionsGoOn) {
   EXPECT_TRUE(absl::IsNotFound(calls.Get("other").status()));
 }
 
+TEST(NodeObjects, TheDiskSeesChangesInTheirOrder) {
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / "kvasir_node_object_order";
+  std::filesystem::remove_all(directory);
+  uint64_t version = 0;
+  std::string value;
+  {
+    auto node = Node::Start(TestNode("loopback", directory.string()));
+    ASSERT_TRUE(node.ok()) << node.status();
+    std::vector<std::thread> writers;
+    for (int writer = 0; writer < 4; ++writer) {
+      writers.emplace_back([&node, writer] {
+        ObjectCalls calls(**node);
+        for (int i = 0; i < 25; ++i) {
+          const auto there = calls.Get("heads");
+          const bool deletes = there.ok() && (writer + i) % 3 == 0;
+          // Aborted where another was faster.
+          (void)calls.Put("heads", there.ok() ? there->version : 0, deletes ? "" : std::to_string(100 * writer + i));
+        }
+      });
+    }
+    for (std::thread& writer : writers) writer.join();
+    ObjectCalls calls(**node);
+    if (const auto last = calls.Get("heads"); last.ok()) {
+      version = last->version;
+      value = last->value;
+    }
+  }
+  auto node = Node::Start(TestNode("loopback", directory.string()));
+  ASSERT_TRUE(node.ok()) << node.status();
+  ObjectCalls calls(**node);
+  const auto kept = calls.Get("heads");
+  ASSERT_EQ(kept.ok(), version > 0) << kept.status();
+  if (kept.ok()) {
+    EXPECT_EQ(kept->version, version);
+    EXPECT_EQ(kept->value, value);
+  }
+}
+
 TEST(NodeStart, NamesWhatIsWrong) {
   NodeOptions options = TestNode("loopback");
   options.id = "elsewhere";
