@@ -271,17 +271,6 @@ HWY_INLINE void EncodeTileRows(const IntFrame& f, const uint8_t* in, const IntTi
   }
 }
 
-/// encode(rows) writes the packed rows of a tile to `rows`: to their place in the frame, past the caches where it is
-/// memory.
-template <class Encode>
-HWY_INLINE void PlaceRows(const IntFrame& f, const IntTile& t, uint8_t* frame, Destination destination,
-                          const Encode& encode) {
-  uint8_t* rows = frame + f.codes_at + (uint64_t{t.head} * f.shape.tokens + t.token) * f.row_bytes;
-  if (destination == Destination::kCache) return encode(rows);
-  encode(t.packed);
-  StreamCopy(t.packed, rows, t.rows * f.row_bytes);
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace kvasir::simd
 HWY_AFTER_NAMESPACE();

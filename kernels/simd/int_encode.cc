@@ -151,14 +151,19 @@ HWY_INLINE void EncodeTileTo(const IntFrame& f, const uint8_t* in, const IntTile
   EncodeTileRows<Pairs, kBits>(f, in, t, rows);
 }
 
+template <class Pairs, uint32_t kBits>
+void EncodeTile(const IntFrame& f, const uint8_t* in, const IntTile& t, uint8_t* frame, Destination destination) {
+  uint8_t* rows = RowsOfTile(f, t, frame);
+  if (destination == Destination::kCache) return EncodeTileTo<Pairs, kBits>(f, in, t, frame, rows);
+  EncodeTileTo<Pairs, kBits>(f, in, t, frame, t.packed);
+  StreamCopy(t.packed, rows, t.rows * f.row_bytes);
+}
+
 template <class Pairs>
 void EncodeFrame(const IntFrame& f, const uint8_t* dense, uint8_t* frame, std::vector<std::byte>& scratch,
                  Destination destination) {
   ForEachTile(f, scratch, 0, [&](const IntTile& t, uint64_t at) {
-    WithIntBits(f, [&]<uint32_t kBits>() {
-      PlaceRows(f, t, frame, destination,
-                [&](uint8_t* rows) { EncodeTileTo<Pairs, kBits>(f, dense + 2 * at, t, frame, rows); });
-    });
+    WithIntBits(f, [&]<uint32_t kBits>() { EncodeTile<Pairs, kBits>(f, dense + 2 * at, t, frame, destination); });
   });
 }
 

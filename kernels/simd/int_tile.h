@@ -82,6 +82,11 @@ inline void PlaceTile(const IntFrame& f, uint32_t head, uint32_t token, IntTile&
 /// Index in the frame of the tile's first parameter; the others follow it.
 inline uint64_t FirstParameter(const IntFrame& f, const IntTile& t) { return IntParameterIndex(f, t.head, t.token, 0); }
 
+/// The packed rows of the tile in a frame.
+inline uint8_t* RowsOfTile(const IntFrame& f, const IntTile& t, uint8_t* frame) {
+  return frame + f.codes_at + (uint64_t{t.head} * f.shape.tokens + t.token) * f.row_bytes;
+}
+
 /// The tile by the reference: parameters into the frame, codes into t.codes.
 inline void EncodeTileReference(const IntFrame& f, const uint8_t* in, const IntTile& t, uint8_t* frame) {
   const uint32_t dim = f.shape.dim;

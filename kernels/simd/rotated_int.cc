@@ -72,9 +72,9 @@ void EncodeRotated(const HadStage::Args& had, const IntFrame& f, const uint8_t* 
     if (!RotateTile<Pairs, kSteps, false>(r, f, in, t)) RotateTile<Pairs, kSteps, true>(r, f, in, t);
     WriteParameters(f, t, frame);
     const uint8_t* rows = reinterpret_cast<const uint8_t*>(RowsOf(f, t));
-    WithIntBits(f, [&]<uint32_t kBits>() {
-      PlaceRows(f, t, frame, destination, [&](uint8_t* out) { EncodeTileRows<RowPairs, kBits>(f, rows, t, out); });
-    });
+    uint8_t* out = destination == Destination::kCache ? RowsOfTile(f, t, frame) : t.packed;
+    WithIntBits(f, [&]<uint32_t kBits>() { EncodeTileRows<RowPairs, kBits>(f, rows, t, out); });
+    if (destination == Destination::kMemory) StreamCopy(out, RowsOfTile(f, t, frame), t.rows * f.row_bytes);
   });
 }
 
