@@ -104,10 +104,7 @@ TEST(AutoView, ManyAtOnceAgree) {
 void Keep(MovingCluster& cluster, const std::string& value) {
   for (const Member& member : cluster.membership().members) {
     const auto node = cluster.Node(member.id);
-    HelloRequest hello;
-    hello.domain = DomainKey::FromPassphrase("tests").Id();
-    hello.ns = SmallNamespace();
-    const auto session = Ask<HelloReply>([&](Answer<HelloReply> answer) { node->Hello(hello, std::chrono::seconds(5), std::move(answer)); });
+    const auto session = Hello(*node);
     ASSERT_TRUE(session.ok()) << session.status();
     ObjectRequest request;
     request.session = session->session;

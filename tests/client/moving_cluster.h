@@ -41,6 +41,14 @@ absl::StatusOr<T> Ask(const std::function<void(Answer<T>)>& call) {
   return answer.get_future().get();
 }
 
+/// A session of the tests' domain and namespace at a node, past any client.
+inline absl::StatusOr<HelloReply> Hello(Node& node) {
+  HelloRequest hello;
+  hello.domain = DomainKey::FromPassphrase("tests").Id();
+  hello.ns = SmallNamespace();
+  return Ask<HelloReply>([&](Answer<HelloReply> answer) { node.Hello(hello, std::chrono::seconds(5), std::move(answer)); });
+}
+
 class MovingCluster {
  public:
   struct Options {

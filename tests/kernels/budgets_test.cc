@@ -142,27 +142,9 @@ TEST(Budgets, FlagsAreCounted) {
 TEST(Budgets, InputsThatAreMissingOrOfTheWrongSizeAreNamed) {
   auto rng = testing::Rng(95);
   SelectFixture f(20, rng);
-  const std::vector<float> one(1);
-  struct Case {
-    const char* spec;
-    const char* input;
-    std::span<const float> SelectInputs::*field;
-  };
-  const Case cases[] = {{"B:head(0.5)|E:knorm|raw", "head_scores", &SelectInputs::head_scores},
-                        {"B:class(0.5)|E:knorm|raw", "head_scores", &SelectInputs::head_scores},
-                        {"B:cos3(0.5)|E:knorm|raw", "hidden_cosine", &SelectInputs::hidden_cosine}};
-  for (const Case& c : cases) {
-    ASSERT_TRUE(f.Run(c.spec).ok()) << c.spec;
-    const auto brought = f.inputs.*c.field;
-    for (const auto wrong : {std::span<const float>(), std::span<const float>(one)}) {
-      f.inputs.*c.field = wrong;
-      const auto refused = f.Run(c.spec);
-      ASSERT_FALSE(refused.ok()) << c.spec;
-      EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
-      EXPECT_NE(refused.error().message.find(c.input), std::string::npos) << refused.error().message;
-    }
-    f.inputs.*c.field = brought;
-  }
+  f.ExpectNamed("B:head(0.5)|E:knorm|raw", "head_scores", &SelectInputs::head_scores);
+  f.ExpectNamed("B:class(0.5)|E:knorm|raw", "head_scores", &SelectInputs::head_scores);
+  f.ExpectNamed("B:cos3(0.5)|E:knorm|raw", "hidden_cosine", &SelectInputs::hidden_cosine);
 }
 
 }  // namespace

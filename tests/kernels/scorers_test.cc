@@ -251,34 +251,14 @@ TEST(Scorers, ChunksOfTwoLayersAreThoseOfTheFirst) {
 TEST(Scorers, InputsThatAreMissingOrOfTheWrongSizeAreNamed) {
   auto rng = testing::Rng(86);
   SelectFixture f(20, rng);
-  const std::vector<float> one(1);
-  struct Case {
-    const char* spec;
-    const char* input;
-    std::span<const float> SelectInputs::*field;
-  };
-  const Case cases[] = {
-      {"B:uni(0.5)|E:acc|raw", "attention_sums", &SelectInputs::attention_sums},
-      {"B:uni(0.5)|E:accn|raw", "attention_sums", &SelectInputs::attention_sums},
-      {"B:uni(0.5)|E:gl(8)|raw", "attention_sums", &SelectInputs::attention_sums},
-      {"B:uni(0.5)|E:gl(8)|raw", "window_queries", &SelectInputs::window_queries},
-      {"B:uni(0.5)|E:win(8)|raw", "window_queries", &SelectInputs::window_queries},
-      {"B:uni(0.5)|E:expq|raw", "query_mean", &SelectInputs::query_mean},
-      {"B:uni(0.5)|E:expq|raw", "query_covariance", &SelectInputs::query_covariance},
-      {"B:uni(0.5)|E:ext|raw", "external_scores", &SelectInputs::external_scores},
-  };
-  for (const Case& c : cases) {
-    ASSERT_TRUE(f.Run(c.spec).ok()) << c.spec;
-    const auto brought = f.inputs.*c.field;
-    for (const auto wrong : {std::span<const float>(), std::span<const float>(one)}) {
-      f.inputs.*c.field = wrong;
-      const auto refused = f.Run(c.spec);
-      ASSERT_FALSE(refused.ok()) << c.spec;
-      EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
-      EXPECT_NE(refused.error().message.find(c.input), std::string::npos) << refused.error().message;
-    }
-    f.inputs.*c.field = brought;
-  }
+  f.ExpectNamed("B:uni(0.5)|E:acc|raw", "attention_sums", &SelectInputs::attention_sums);
+  f.ExpectNamed("B:uni(0.5)|E:accn|raw", "attention_sums", &SelectInputs::attention_sums);
+  f.ExpectNamed("B:uni(0.5)|E:gl(8)|raw", "attention_sums", &SelectInputs::attention_sums);
+  f.ExpectNamed("B:uni(0.5)|E:gl(8)|raw", "window_queries", &SelectInputs::window_queries);
+  f.ExpectNamed("B:uni(0.5)|E:win(8)|raw", "window_queries", &SelectInputs::window_queries);
+  f.ExpectNamed("B:uni(0.5)|E:expq|raw", "query_mean", &SelectInputs::query_mean);
+  f.ExpectNamed("B:uni(0.5)|E:expq|raw", "query_covariance", &SelectInputs::query_covariance);
+  f.ExpectNamed("B:uni(0.5)|E:ext|raw", "external_scores", &SelectInputs::external_scores);
   f.inputs.query_heads = 3;
   for (const char* spec : {"B:uni(0.5)|E:win(8)|raw", "B:uni(0.5)|E:expq|raw"}) {
     EXPECT_NE(f.Run(spec).error().message.find("query_heads"), std::string::npos);

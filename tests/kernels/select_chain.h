@@ -100,6 +100,20 @@ struct SelectFixture {
     EXPECT_TRUE(codec.ok()) << spec << ": " << (codec.ok() ? "" : codec.error().message);
     return Select(*(*codec)->selection(), layout, tokens, inputs, rows);
   }
+  /// That the spec runs as brought, and is refused by the input's name when it is missing or of the wrong size.
+  void ExpectNamed(const std::string& spec, const std::string& input, std::span<const float> SelectInputs::*field) {
+    ASSERT_TRUE(Run(spec).ok()) << spec;
+    const std::span<const float> brought = inputs.*field;
+    const std::vector<float> one(1);
+    for (const auto wrong : {std::span<const float>(), std::span<const float>(one)}) {
+      inputs.*field = wrong;
+      const auto refused = Run(spec);
+      ASSERT_FALSE(refused.ok()) << spec;
+      EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+      EXPECT_NE(refused.error().message.find(input), std::string::npos) << refused.error().message;
+    }
+    inputs.*field = brought;
+  }
   /// The scores that stage S gives.
   template <class S>
   std::vector<float> Scores(const typename S::Args& args, const SelectionSpec& spec = {}) {
