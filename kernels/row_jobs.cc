@@ -31,7 +31,6 @@ class PageRows final : public SelectRows {
       for (uint64_t i = 0; i < uint64_t{step} * dim; ++i) to[i] = LoadElement(cache.layout.element, from + i * size);
     }
   }
-
 };
 
 /// Adds what one layer of a part holds to `job.rows`.
