@@ -43,6 +43,8 @@ class Cluster {
     options.layers_per_part = 2;
     options.staging_bytes = 4u << 20;
     options.transports = {transport_};
+    // A busy machine is slow, not wrong: who tests a deadline sets it.
+    options.push_deadline = options.fetch_deadline = options.call_deadline = std::chrono::seconds(60);
     options.dial = [stores = stores_](const std::string& address) -> std::shared_ptr<StoreApi> {
       return stores[std::stoul(address.substr(address.find('-') + 1))];
     };
@@ -54,6 +56,13 @@ class Cluster {
     return session.ok() ? *std::move(session) : nullptr;
   }
   std::unique_ptr<Session> Open() const { return Open(Options()); }
+  /// Writes to two nodes; one that is silent costs a reader a second.
+  SessionOptions Impatient() const {
+    SessionOptions options = Options();
+    options.replicas = 2;
+    options.call_deadline = std::chrono::seconds(1);
+    return options;
+  }
 
   FakeStore& node(size_t i) { return *stores_[i]; }
   size_t size() const { return stores_.size(); }

@@ -179,9 +179,8 @@ TEST(FailureTest, AForgottenSessionIsOpenedAgain) {
 
 TEST(FailureTest, ASilentNodeIsRoutedAround) {
   Cluster cluster(2);
-  SessionOptions options = cluster.Options();
-  options.replicas = 2;
-  options.call_deadline = std::chrono::milliseconds(50);
+  SessionOptions options = cluster.Impatient();
+  options.retry_pause = std::chrono::hours(1);
   auto session = cluster.Open(options);
   Written w(cluster, *session, 4);
   FakeStore& primary = cluster.node(cluster.Owners(w.chain, 0)[0]);
@@ -214,9 +213,7 @@ TEST(FailureTest, ANodeThatStopsInTheMiddleLeavesTimeForTheOther) {
 
 TEST(FailureTest, AnOwnerThatNeverAnsweredIsNotTakenForTheFastest) {
   Cluster cluster(2);
-  SessionOptions options = cluster.Options();
-  options.replicas = 2;
-  options.call_deadline = std::chrono::milliseconds(100);
+  SessionOptions options = cluster.Impatient();
   options.retry_pause = Duration::zero();
   auto writer = cluster.Open(options);
   Written w(cluster, *writer, 4);
@@ -236,9 +233,7 @@ TEST(FailureTest, AnOwnerThatNeverAnsweredIsNotTakenForTheFastest) {
 
 TEST(FailureTest, ASlowOwnerIsAskedLast) {
   Cluster cluster(2);
-  SessionOptions options = cluster.Options();
-  options.replicas = 2;
-  options.call_deadline = std::chrono::milliseconds(100);
+  SessionOptions options = cluster.Impatient();
   options.retry_pause = Duration::zero();  // so that it is not for the failure that it is skipped
   auto session = cluster.Open(options);
   Written w(cluster, *session, 4);
@@ -256,9 +251,7 @@ TEST(FailureTest, ASlowOwnerIsAskedLast) {
 
 TEST(FailureTest, AnOwnerThatIsBackIsAskedWhenNoOtherIsLeft) {
   Cluster cluster(2);
-  SessionOptions options = cluster.Options();
-  options.replicas = 2;
-  options.call_deadline = std::chrono::milliseconds(50);
+  SessionOptions options = cluster.Impatient();
   options.retry_pause = std::chrono::hours(1);
   auto session = cluster.Open(options);
   Written w(cluster, *session, 4);

@@ -117,7 +117,7 @@ TEST(RanksTest, OneThatWaitsInVainSaysForWhichHeads) {
   Cluster cluster(1);
   const Brought brought(13);
   SessionOptions options = cluster.Options();
-  options.push_deadline = std::chrono::milliseconds(60);
+  options.push_deadline = std::chrono::seconds(1);
   options.retry_pause = std::chrono::milliseconds(10);
   Rank rank(cluster, options, brought.all.inputs, 1, 2);
   const PushResult alone = rank.Start(kSnap).get();
@@ -137,7 +137,7 @@ TEST(RanksTest, WhatIsKeptOfAHeadCountsForAllOfThem) {
   const Brought brought(14), of_another_job(15);
   Cluster apart(1), together(1);
   SessionOptions options = apart.Options();
-  options.push_deadline = std::chrono::milliseconds(60);
+  options.push_deadline = std::chrono::seconds(1);
   Rank other(apart, options, of_another_job.all.inputs, 2, 2);
   ASSERT_FALSE(other.Start(spec).get().status.ok()) << "its other half never came";
   Rank low(apart, apart.Options(), brought.all.inputs, 0, 2), high(apart, apart.Options(), brought.all.inputs, 2, 2);

@@ -8,6 +8,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <string>
 
@@ -48,6 +49,13 @@ inline HttpReply HttpSend(const std::string& address, const std::string& request
 }
 inline HttpReply HttpGet(const std::string& address, const std::string& path) {
   return HttpSend(address, "GET " + path + " HTTP/1.1\r\nHost: test\r\n\r\n");
+}
+/// Asks again until the answer has this status, a minute at most: the last answer.
+inline HttpReply HttpGetUntil(const std::string& address, const std::string& path, int status) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  HttpReply reply = HttpGet(address, path);
+  while (reply.status != status && std::chrono::steady_clock::now() < end) reply = HttpGet(address, path);
+  return reply;
 }
 
 }  // namespace kvasir::testing

@@ -31,15 +31,6 @@ class Http : public ::testing::Test {
     node_ = *std::move(started);
     pages_.Attach(node_.get());
   }
-  /// Asks again until the status is that, at most a minute.
-  HttpReply GetUntil(const std::string& path, int status) {
-    HttpReply reply = HttpGet(at_, path);
-    for (const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-         reply.status != status && std::chrono::steady_clock::now() < end;) {
-      reply = HttpGet(at_, path);
-    }
-    return reply;
-  }
   std::unique_ptr<Node> node_;  // outlives the server
   HttpPages pages_;
   std::unique_ptr<HttpServer> server_;
@@ -57,7 +48,7 @@ TEST_F(Http, BeforeTheNodeIsThereItIsAliveAndNotReady) {
 
 TEST_F(Http, TheNodeStandsBehindThePages) {
   StartNode();
-  EXPECT_EQ(GetUntil("/readyz", 200).body, "ready\n");
+  EXPECT_EQ(HttpGetUntil(at_, "/readyz", 200).body, "ready\n");
   const std::string verbose = HttpGet(at_, "/readyz?verbose").body;
   EXPECT_NE(verbose.find("[+]shard.0.loop ok\n"), std::string::npos) << verbose;
   EXPECT_NE(verbose.find("[+]judge ok\nready\n"), std::string::npos) << verbose;
@@ -76,10 +67,10 @@ TEST_F(Http, TheNodeStandsBehindThePages) {
 
 TEST_F(Http, AStoppedLoopIsToldAndMetricsStillCome) {
   StartNode();
-  ASSERT_EQ(GetUntil("/readyz", 200).status, 200);
+  ASSERT_EQ(HttpGetUntil(at_, "/readyz", 200).status, 200);
   std::promise<void> go_on;
   node_->Status([go = go_on.get_future().share()](absl::StatusOr<NodeStatus>) { go.wait(); });  // on the shard's Loop
-  const HttpReply stalled = GetUntil("/readyz", 503);
+  const HttpReply stalled = HttpGetUntil(at_, "/readyz", 503);
   EXPECT_TRUE(stalled.body.starts_with("[-]shard.0.loop the Loop of shard 0 does not answer")) << stalled.body;
   EXPECT_TRUE(stalled.body.ends_with("not ready\n")) << stalled.body;
   EXPECT_EQ(HttpGet(at_, "/livez").status, 200) << "a restart is for what does not pass";
@@ -88,7 +79,7 @@ TEST_F(Http, AStoppedLoopIsToldAndMetricsStillCome) {
   EXPECT_EQ(status.status, 503);
   EXPECT_EQ(status.body, "{\"error\":\"a Loop of the node does not answer; see /readyz\"}\n");
   go_on.set_value();
-  EXPECT_EQ(GetUntil("/readyz", 200).body, "ready\n");
+  EXPECT_EQ(HttpGetUntil(at_, "/readyz", 200).body, "ready\n");
 }
 
 TEST_F(Http, WhatIsNoPageSaysWhichThereAre) {

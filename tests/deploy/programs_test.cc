@@ -101,12 +101,7 @@ TEST(Programs, PagesForProbesAndScrapers) {
   EXPECT_NE(http_of("first"), http_of("second")) << "the default port is taken once, then any free one";
   EXPECT_EQ(http_of("off"), "");
   const std::string at = http_of("second");
-  HttpReply ready = HttpGet(at, "/readyz");
-  for (const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-       ready.status != 200 && std::chrono::steady_clock::now() < end;) {
-    ready = HttpGet(at, "/readyz");
-  }
-  EXPECT_EQ(ready.body, "ready\n");
+  EXPECT_EQ(HttpGetUntil(at, "/readyz", 200).body, "ready\n");
   EXPECT_EQ(HttpGet(at, "/livez").body, "live\n");
   EXPECT_NE(HttpGet(at, "/metrics").body.find("\nkvasir_vital_ok{vital=\"grpc\"} 1\n"), std::string::npos);
   json page = json::parse(HttpGet(at, "/status.json").body);

@@ -136,7 +136,7 @@ TEST_F(Restricted, PushFetchDrain) {
   const std::string table = RunProgram({KVASIR, "--node", daemon.control(), "status"}).out;
   EXPECT_NE(table.find("ok (pread/pwrite (io_uring: EPERM), "), std::string::npos) << table;
   EXPECT_NE(table.find("off: EPERM"), std::string::npos) << table;
-  const HttpReply ready = HttpGet(file["http"], "/readyz?verbose");
+  const HttpReply ready = HttpGetUntil(file["http"], "/readyz?verbose", 200);
   EXPECT_EQ(ready.status, 200) << ready.body;
 
   const Ended ended = daemon.Stop(SIGTERM);
