@@ -145,7 +145,7 @@ TEST_F(VitalsOf, NoFileDescriptorLeft) {
   getrlimit(RLIMIT_NOFILE, &before);
   const rlimit none{3, before.rlim_max};
   setrlimit(RLIMIT_NOFILE, &none);
-  const bool said = JudgeUntilSays("descriptors: no file can be opened: Too many open files. Raise the limit");
+  const bool said = JudgeUntilSays("descriptors: no descriptor is left: Too many open files. Raise the limit");
   setrlimit(RLIMIT_NOFILE, &before);
   EXPECT_TRUE(said);
   ASSERT_TRUE(JudgeUntilReady());
