@@ -32,7 +32,7 @@ struct CpuRun {
   }
   bool Body(step::Dequantise, IntStage, const IntSpec& args, const ChainFrame& frame, const uint8_t* section,
             const uint8_t* codes, float* x) {
-    return simd::DequantiseInt(LayOutIntFrame(args, frame.shape), section, codes, x);
+    return simd::DequantiseInt(LayOutIntFrame(args, frame.shape), 0, section, codes, x);
   }
   bool Body(step::Forward, MeanStage, MeanStage::Args, const ChainFrame& frame, float* x, uint8_t* section) {
     return simd::TakeMeans(frame.shape, x, section);
@@ -73,7 +73,7 @@ struct CpuRun {
   }
   bool Body(step::Dequantise, HierStage, const HierStage::Args& args, const ChainFrame& frame, const uint8_t* section,
             const uint8_t* codes, float* x) {
-    return frame.missing_bits == 0 && simd::DequantiseInt(LayOutIntFrame(args.whole, frame.shape), section, codes, x);
+    return simd::DequantiseInt(LayOutIntFrame(args.whole, frame.shape), frame.missing_bits, section, codes, x);
   }
   bool Body(step::Pack, PlanesStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
             uint8_t* out) {

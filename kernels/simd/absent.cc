@@ -23,7 +23,7 @@ bool LoadRows(ElementType, const uint8_t*, uint64_t, float*) { return false; }
 bool StoreRows(ElementType, const float*, uint64_t, uint8_t*) { return false; }
 bool RotateFloats(const HadStage::Args&, uint32_t, bool, uint32_t, float*) { return false; }
 bool QuantiseInt(const IntFrame&, const float*, uint8_t*, uint8_t*) { return false; }
-bool DequantiseInt(const IntFrame&, const uint8_t*, const uint8_t*, float*) { return false; }
+bool DequantiseInt(const IntFrame&, uint32_t, const uint8_t*, const uint8_t*, float*) { return false; }
 bool PackRows(uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*) { return false; }
 bool UnpackRows(uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*) { return false; }
 bool PackPlanes(uint32_t, uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*, uint32_t&) { return false; }

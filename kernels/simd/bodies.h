@@ -47,9 +47,9 @@ bool LoadRows(ElementType type, const uint8_t* dense, uint64_t count, float* x);
 bool StoreRows(ElementType type, const float* x, uint64_t count, uint8_t* dense);
 /// HadStage::Forward, or Inverse where `back`.
 bool RotateFloats(const HadStage::Args& had, uint32_t dim, bool back, uint32_t rows, float* x);
-/// IntStage.
+/// IntStage; `missing_bits` as in ChainFrame.
 bool QuantiseInt(const IntFrame& f, const float* x, uint8_t* section, uint8_t* codes);
-bool DequantiseInt(const IntFrame& f, const uint8_t* section, const uint8_t* codes, float* x);
+bool DequantiseInt(const IntFrame& f, uint32_t missing_bits, const uint8_t* section, const uint8_t* codes, float* x);
 /// PackRow and UnpackRow of `rows` rows.
 bool PackRows(uint32_t bits, const uint8_t* codes, uint32_t dim, uint64_t rows, uint8_t* out);
 bool UnpackRows(uint32_t bits, const uint8_t* in, uint32_t dim, uint64_t rows, uint8_t* codes);

@@ -23,7 +23,7 @@ bool LoadAny(ElementType, const uint8_t*, uint64_t, float*) { return false; }
 bool StoreAny(ElementType, const float*, uint64_t, uint8_t*) { return false; }
 bool RotateAny(const HadStage::Args&, uint32_t, bool, uint32_t, float*) { return false; }
 bool QuantiseIntAny(const IntFrame&, const float*, uint8_t*, uint8_t*) { return false; }
-bool DequantiseIntAny(const IntFrame&, const uint8_t*, const uint8_t*, float*) { return false; }
+bool DequantiseIntAny(const IntFrame&, uint32_t, const uint8_t*, const uint8_t*, float*) { return false; }
 bool PackAny(uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*) { return false; }
 bool UnpackAny(uint32_t, const uint8_t*, uint32_t, uint64_t, uint8_t*) { return false; }
 
@@ -123,13 +123,24 @@ bool QuantiseIntAny(const IntFrame& f, const float* x, uint8_t* section, uint8_t
   return true;
 }
 
-bool DequantiseIntAny(const IntFrame& f, const uint8_t* section, const uint8_t* codes, float* x) {
+template <uint32_t kMissing>
+void DequantiseTiles(const IntFrame& f, const uint8_t* section, const uint8_t* codes, float* x) {
   std::vector<std::byte> scratch;
   ForEachTile(f, scratch, 0, [&](const IntTile& t, uint64_t at) {
     LoadParameters(f, section, t);
-    DecodeRows<Fp32Pairs, 8, false>(f, codes + at, f.shape.dim, t, reinterpret_cast<uint8_t*>(x + at));
+    DecodeRows<Fp32Pairs, 8, false, kMissing>(f, codes + at, f.shape.dim, t, reinterpret_cast<uint8_t*>(x + at));
   });
-  return true;
+}
+
+bool DequantiseIntAny(const IntFrame& f, uint32_t missing_bits, const uint8_t* section, const uint8_t* codes,
+                      float* x) {
+  switch (missing_bits) {
+    case 0: DequantiseTiles<0>(f, section, codes, x); return true;
+    case 1: DequantiseTiles<1>(f, section, codes, x); return true;
+    case 2: DequantiseTiles<2>(f, section, codes, x); return true;
+    case 4: DequantiseTiles<4>(f, section, codes, x); return true;
+    default: return false;
+  }
 }
 
 bool PackAny(uint32_t bits, const uint8_t* codes, uint32_t dim, uint64_t rows, uint8_t* out) {
@@ -197,9 +208,9 @@ bool RotateFloats(const HadStage::Args& had, uint32_t dim, bool back, uint32_t r
 bool QuantiseInt(const IntFrame& f, const float* x, uint8_t* section, uint8_t* codes) {
   return HasIntRows(f) && HWY_DYNAMIC_DISPATCH(QuantiseIntAny)(f, x, section, codes);
 }
-bool DequantiseInt(const IntFrame& f, const uint8_t* section, const uint8_t* codes, float* x) {
+bool DequantiseInt(const IntFrame& f, uint32_t missing_bits, const uint8_t* section, const uint8_t* codes, float* x) {
   return HasIntRows(f) && !HasBadParameter({section, f.codes_at}) &&
-         HWY_DYNAMIC_DISPATCH(DequantiseIntAny)(f, section, codes, x);
+         HWY_DYNAMIC_DISPATCH(DequantiseIntAny)(f, missing_bits, section, codes, x);
 }
 bool PackRows(uint32_t bits, const uint8_t* codes, uint32_t dim, uint64_t rows, uint8_t* out) {
   return HasPacked(bits, dim) && HWY_DYNAMIC_DISPATCH(PackAny)(bits, codes, dim, rows, out);

@@ -61,19 +61,27 @@ struct StepScales {
   VecF32 even_zero, even_scale, odd_zero, odd_scale;
 };
 
-template <class Pairs, uint32_t kWidth, bool kStream>
+/// The number that a code stands for: itself, or where its kMissing lower bits are zeros that nobody has, the middle of
+/// what it may have been. At most 9 bits of significand: a product with a scale is exact.
+template <uint32_t kMissing>
+HWY_INLINE VecF32 NumberOf(Vec32 code) {
+  const VecF32 number = hn::ConvertTo(LanesF32(), code);
+  return kMissing == 0 ? number : hn::Add(number, F32(0.5f * static_cast<float>((1u << kMissing) - 1)));
+}
+
+template <class Pairs, uint32_t kWidth, bool kStream, uint32_t kMissing>
 HWY_INLINE void DecodeStep(const uint8_t* codes, const StepScales& p, uint8_t* out) {
   const VecU32 pairs = LoadCodePairs<kWidth>(codes), mask = U32((1u << kWidth) - 1);
   const VecU32 above = hn::ShiftRight<kWidth>(pairs);
   const Vec32 even = hn::BitCast(Lanes32(), hn::And(pairs, mask));
   const Vec32 odd = hn::BitCast(Lanes32(), kWidth == 2 ? hn::And(above, mask) : above);
-  const VecF32 even_value = hn::MulAdd(hn::ConvertTo(LanesF32(), even), p.even_scale, p.even_zero);
-  const VecF32 odd_value = hn::MulAdd(hn::ConvertTo(LanesF32(), odd), p.odd_scale, p.odd_zero);
+  const VecF32 even_value = hn::MulAdd(NumberOf<kMissing>(even), p.even_scale, p.even_zero);
+  const VecF32 odd_value = hn::MulAdd(NumberOf<kMissing>(odd), p.odd_scale, p.odd_zero);
   Pairs::template Store<kStream>(even_value, odd_value, out);
 }
 
 /// `steps` steps of channels that share their parameters.
-template <class Pairs, uint32_t kWidth, bool kStream>
+template <class Pairs, uint32_t kWidth, bool kStream, uint32_t kMissing>
 HWY_INLINE void DecodeGroup(const uint8_t* codes, uint32_t steps, VecF32 zero, VecF32 scale, uint8_t* out) {
   const uint32_t n = static_cast<uint32_t>(hn::Lanes(Lanes16()));
   for (uint32_t s = 0; s < steps; ++s, codes += n * kWidth / 8, out += Pairs::kBytes * n) {
@@ -81,44 +89,44 @@ HWY_INLINE void DecodeGroup(const uint8_t* codes, uint32_t steps, VecF32 zero, V
       const hn::Rebind<uint8_t, Lanes32> d;
       const Vec32 first = hn::PromoteTo(Lanes32(), hn::LoadU(d, codes));
       const Vec32 second = hn::PromoteTo(Lanes32(), hn::LoadU(d, codes + n / 2));
-      StorePairs<kStream>(Pairs::JoinInOrder(hn::MulAdd(hn::ConvertTo(LanesF32(), first), scale, zero),
-                                             hn::MulAdd(hn::ConvertTo(LanesF32(), second), scale, zero)),
+      StorePairs<kStream>(Pairs::JoinInOrder(hn::MulAdd(NumberOf<kMissing>(first), scale, zero),
+                                             hn::MulAdd(NumberOf<kMissing>(second), scale, zero)),
                           out);
     } else {
-      DecodeStep<Pairs, kWidth, kStream>(codes, {zero, scale, zero, scale}, out);
+      DecodeStep<Pairs, kWidth, kStream, kMissing>(codes, {zero, scale, zero, scale}, out);
     }
   }
 }
 
 /// Rows of one group of kSteps steps each.
-template <class Pairs, uint32_t kWidth, bool kStream, uint32_t kSteps>
+template <class Pairs, uint32_t kWidth, bool kStream, uint32_t kMissing, uint32_t kSteps>
 HWY_INLINE void DecodeUniformRows(const uint8_t* codes, const IntTile& t, uint8_t* out) {
   constexpr uint64_t kChannels = kSteps * hn::MaxLanes(Lanes16()), kCodeBytes = kChannels * kWidth / 8;
   for (uint32_t r = 0; r < t.rows; ++r, codes += kCodeBytes, out += kChannels * Pairs::kBytes) {
     Prefetch(codes + kCodesAhead, kCodeBytes);
     const uint32_t at = Shuffled(r);
-    DecodeGroup<Pairs, kWidth, kStream>(codes, kSteps, hn::Set(LanesF32(), t.zero[at]),
+    DecodeGroup<Pairs, kWidth, kStream, kMissing>(codes, kSteps, hn::Set(LanesF32(), t.zero[at]),
                                         hn::Set(LanesF32(), t.other[at]), out);
   }
 }
 
 /// Elements of all rows of a tile from codes `codes_stride` bytes apart.
-template <class Pairs, uint32_t kWidth, bool kStream>
+template <class Pairs, uint32_t kWidth, bool kStream, uint32_t kMissing = 0>
 HWY_INLINE void DecodeRows(const IntFrame& f, const uint8_t* codes, uint64_t codes_stride, const IntTile& t,
                            uint8_t* out) {
   const LanesF32 df;
   const uint32_t n = static_cast<uint32_t>(hn::Lanes(Lanes16())), dim = f.shape.dim, rows = t.rows, group = f.group;
   if (!f.spec.by_channel && f.groups == 1) {  // rows without padding
-    if (dim == n) return DecodeUniformRows<Pairs, kWidth, kStream, 1>(codes, t, out);
-    if (dim == 2 * n) return DecodeUniformRows<Pairs, kWidth, kStream, 2>(codes, t, out);
-    if (dim == 4 * n) return DecodeUniformRows<Pairs, kWidth, kStream, 4>(codes, t, out);
+    if (dim == n) return DecodeUniformRows<Pairs, kWidth, kStream, kMissing, 1>(codes, t, out);
+    if (dim == 2 * n) return DecodeUniformRows<Pairs, kWidth, kStream, kMissing, 2>(codes, t, out);
+    if (dim == 4 * n) return DecodeUniformRows<Pairs, kWidth, kStream, kMissing, 4>(codes, t, out);
   }
   uint32_t i = 0;
   for (uint32_t r = 0; r < rows; ++r, codes += codes_stride, out += Pairs::kBytes * uint64_t{dim}) {
     Prefetch(codes + kCodesAhead, codes_stride);
     if (f.spec.by_channel) {
       for (uint32_t c = 0; c < dim; c += n) {
-        DecodeStep<Pairs, kWidth, kStream>(codes + c * kWidth / 8,
+        DecodeStep<Pairs, kWidth, kStream, kMissing>(codes + c * kWidth / 8,
                                            {hn::LoadU(df, t.zero + c), hn::LoadU(df, t.other + c),
                                             hn::LoadU(df, t.zero + c + n / 2), hn::LoadU(df, t.other + c + n / 2)},
                                            out + Pairs::kBytes * c);
@@ -127,7 +135,7 @@ HWY_INLINE void DecodeRows(const IntFrame& f, const uint8_t* codes, uint64_t cod
     }
     for (uint32_t begin = 0; begin < dim; begin += group, ++i) {
       const uint32_t at = Shuffled(i), steps = (begin + group < dim ? group : dim - begin) / n;
-      DecodeGroup<Pairs, kWidth, kStream>(codes + begin * kWidth / 8, steps, hn::Set(df, t.zero[at]),
+      DecodeGroup<Pairs, kWidth, kStream, kMissing>(codes + begin * kWidth / 8, steps, hn::Set(df, t.zero[at]),
                                           hn::Set(df, t.other[at]), out + Pairs::kBytes * begin);
     }
   }

@@ -80,6 +80,13 @@ void CompareChain(const std::string& spec, const FrameShape& shape, const Frame&
     ASSERT_TRUE(codec->Decode(KvTensor::kKey, shape, expected, back, scratch, destination).ok());
     ASSERT_EQ(FirstDifference(back, expected_back), -1) << "decode";
   }
+  if (codec->planes() > 1) {
+    const uint64_t end = codec->PlaneEnd(KvTensor::kKey, shape, 0);
+    const Frame upper(expected.begin(), expected.begin() + static_cast<ptrdiff_t>(end));
+    Frame back(shape.bytes(), std::byte{0xCD});
+    ASSERT_TRUE(codec->Decode(KvTensor::kKey, shape, upper, back, scratch).ok());
+    ASSERT_EQ(FirstDifference(back, plain.Decode(upper)), -1) << "the first plane alone";
+  }
   for (int i = 0; i < 4; ++i) {
     Frame damaged = expected;
     for (uint64_t n = 1 + rng() % 4; n > 0; --n) damaged[rng() % damaged.size()] = static_cast<std::byte>(rng());
