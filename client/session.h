@@ -183,7 +183,7 @@ class Session {
   /// Keeps what was brought for a chain beside its blocks, so that another budget needs no model later; a rank keeps its own,
   /// under an `about` that no other rank uses. Copied before it returns; kept on options.replicas nodes, until they are
   /// dropped: they do not expire. First come, first kept: AlreadyExists when others are there under this chain and `about`;
-  /// InvalidArgument above kKeptInputsBytesMax.
+  /// InvalidArgument above kKeptInputsBytesMax; ResourceExhausted when a node has its share of memory full of such.
   virtual void KeepInputs(const PrefixChain& chain, std::string_view about, const SelectInputs& inputs,
                           std::function<void(absl::Status)> done) = 0;
   /// Brings them back, bit for bit. NotFound when none are kept; DataLoss when what came is not what was kept.

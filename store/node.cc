@@ -111,7 +111,7 @@ absl::Status NodeImpl::StartParts() {
   }
   names_ = std::make_unique<Names>(ssd_.get(), options_.namespaces_max);
   names_->Recover(recovered.values);
-  objects_ = std::make_unique<Objects>(ssd_.get());
+  objects_ = std::make_unique<Objects>(ssd_.get(), options_.dram_bytes / kObjectsShare);
   objects_->Recover(recovered.values);
   workers_ = std::make_unique<WorkerPool>(std::max(1u, options_.codec_threads));
   for (uint32_t i = 0; i < options_.shards; ++i) {

@@ -77,6 +77,7 @@ struct NodeOptions {
 /// What is held now, without asking a Loop: right as of each shard's last step.
 struct NodeNumbers {
   uint64_t sessions = 0, leases = 0, blocks = 0, parts = 0, pulls = 0;
+  uint64_t object_bytes = 0, object_bytes_max = 0;
   std::vector<TierStatus> tiers;
   uint64_t ssd_read_errors = 0, ssd_write_errors = 0;
   MoveStatus taking_over, handing_over;  ///< as of the judge's last look

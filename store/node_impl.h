@@ -24,6 +24,7 @@ namespace kvasir {
 class NodeImpl : public Node {
  public:
   static constexpr Duration kSweep = std::chrono::milliseconds(500);       ///< how often sessions are looked over
+  static constexpr uint64_t kObjectsShare = 16;  ///< objects may have dram_bytes over this, beside the memory tier
   static constexpr size_t kUnheardMax = 256;  ///< events kept for a session whose Watch is still on its way
   static constexpr Duration kDrainLook = std::chrono::milliseconds(20);    ///< how often Drain looks how far it is
   static constexpr Duration kProbeEvery = std::chrono::milliseconds(200);

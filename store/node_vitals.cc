@@ -80,6 +80,8 @@ void NodeImpl::JudgeHealth() {
 NodeNumbers NodeImpl::Numbers() const {
   NodeNumbers numbers;
   numbers.sessions = session_count_;
+  numbers.object_bytes = objects_->bytes();
+  numbers.object_bytes_max = objects_->bytes_max();
   TierStatus dram{"dram", "ok", 0, 0, 0, 0};
   for (const auto& shard : shards_) {
     const ShardNumbers held = shard->Numbers();

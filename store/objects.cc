@@ -6,6 +6,8 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace kvasir {
 
 namespace {
@@ -28,7 +30,9 @@ void Objects::Recover(const std::vector<NamedValue>& values) {
     if (value.name.starts_with(kFloorPrefix)) {
       floors_[value.name.substr(sizeof kFloorPrefix - 1)] = version;
     } else if (value.name.starts_with(kPrefix)) {
-      objects_[value.name.substr(sizeof kPrefix - 1)] = {version, value.value.substr(sizeof version)};
+      const std::string name = value.name.substr(sizeof kPrefix - 1);
+      Held& held = objects_[name] = {version, value.value.substr(sizeof version)};
+      bytes_ += name.size() + held.value.size();
     }
   }
 }
@@ -108,13 +112,29 @@ absl::Status Objects::Put(const std::string& domain, const std::string& name, co
       return absl::ResourceExhaustedError("too many trust domains have deleted objects on this node");
     }
     floors_[domain] = std::max(FloorOf(domain), there);
+    bytes_ -= name.size() + at->second.value.size();
     objects_.erase(at);
     return absl::OkStatus();
   }
-  if (there == 0 && objects_.size() >= kObjectsMax) return absl::ResourceExhaustedError("too many objects on this node");
+  const uint64_t old_bytes = there == 0 ? 0 : name.size() + at->second.value.size();
+  const uint64_t new_bytes = name.size() + request.value.size();
+  if (absl::Status room = CheckRoom(old_bytes, new_bytes); !room.ok()) return room;
+  bytes_ += new_bytes - old_bytes;
   reply->version = (there == 0 ? FloorOf(domain) : there) + 1;
   objects_[name] = {reply->version, request.value};
   return absl::OkStatus();
+}
+
+/// One that shrinks is taken whatever there is.
+absl::Status Objects::CheckRoom(uint64_t old_bytes, uint64_t new_bytes) const {
+  if (old_bytes == 0 && objects_.size() >= kObjectsMax) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("this node has ", objects_.size(), " objects, the most it takes: drop kept inputs and scores of chains that are done with"));
+  }
+  if (new_bytes <= old_bytes || bytes_ + new_bytes - old_bytes <= bytes_max_) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the objects of this node have ", bytes_.load(), " bytes, and may have ", bytes_max_,
+                   ", a share of its memory tier: drop kept inputs and scores of chains that are done with, or give it more --dram"));
 }
 
 uint64_t Objects::FloorOf(const std::string& domain) const {

@@ -200,6 +200,8 @@ std::string MetricsPage(Node& node, const ProcessFacts& process) {
   out.Gauge("kvasir_leases", "Leases held by readers.", numbers.leases);
   out.Gauge("kvasir_blocks", "Blocks held.", numbers.blocks);
   out.Gauge("kvasir_parts", "Parts held, in DRAM or on the SSD.", numbers.parts);
+  out.Gauge("kvasir_object_bytes", "Names and values of objects: kept inputs, scores of ranks, agreed views.", numbers.object_bytes);
+  out.Gauge("kvasir_object_bytes_max", "The most that they may have: more is refused.", numbers.object_bytes_max);
   out.Gauge("kvasir_members", "Nodes of the cluster.", membership.members.size());
   out.Gauge("kvasir_membership_epoch", "Epoch of the membership in force here.", membership.epoch);
   WriteTiers(out, numbers, health);

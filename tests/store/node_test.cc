@@ -234,6 +234,40 @@ TEST(NodeObjects, VersionsGuardWrites) {
   EXPECT_EQ(calls.Get("heads")->value, "b");
 }
 
+TEST(NodeObjects, TogetherTheyHaveAShareOfTheMemory) {
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / "kvasir_node_object_bytes";
+  std::filesystem::remove_all(directory);
+  NodeOptions options = TestNode("loopback", directory.string());
+  options.dram_bytes = options.slab_bytes = 16u << 20;
+  const std::string half(512 << 10, 'x');
+  {
+    auto node = Node::Start(options);
+    ASSERT_TRUE(node.ok()) << node.status();
+    ObjectCalls calls(**node);
+    EXPECT_EQ((*node)->Numbers().object_bytes_max, 1u << 20);
+    ASSERT_EQ(calls.Put("a", 0, half)->version, 1u);
+    const absl::Status full = calls.Put("b", 0, half).status();
+    EXPECT_TRUE(absl::IsResourceExhausted(full)) << full;
+    EXPECT_NE(full.message().find("may have 1048576, a share of its memory tier: drop kept inputs"), std::string_view::npos) << full;
+    EXPECT_TRUE(absl::IsNotFound(calls.Get("b").status()));
+    EXPECT_TRUE(absl::IsResourceExhausted(calls.Put("a", 1, half + half).status()));
+    ASSERT_EQ(calls.Put("a", 1, half.substr(1024))->version, 2u) << "smaller than before: taken";
+    ASSERT_EQ(calls.Put("b", 0, half.substr(1024))->version, 1u);
+    ASSERT_EQ(calls.Put("a", 2, "")->version, 0u);
+    ASSERT_EQ(calls.Put("c", 0, half)->version, 3u);
+  }
+  options.dram_bytes = options.slab_bytes = 8u << 20;
+  auto node = Node::Start(options);
+  ASSERT_TRUE(node.ok()) << node.status();
+  ObjectCalls calls(**node);
+  EXPECT_EQ(calls.Get("c")->value, half) << "what is there stays, though it is more than it may be now";
+  EXPECT_GT((*node)->Numbers().object_bytes, (*node)->Numbers().object_bytes_max);
+  EXPECT_TRUE(absl::IsResourceExhausted(calls.Put("d", 0, "more").status()));
+  ASSERT_EQ(calls.Put("c", 3, "less")->version, 4u);
+  ASSERT_EQ(calls.Put("b", 1, "")->version, 0u);
+  EXPECT_EQ(calls.Put("d", 0, "more")->version, 3u);
+}
+
 TEST(NodeObjects, AnEmptyValueDeletesAndVersionsGoOn) {
   const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / "kvasir_node_objects";
   std::filesystem::remove_all(directory);
