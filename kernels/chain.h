@@ -144,7 +144,7 @@ void EncodeChain(Run& run, const ChainPlan& plan, const ChainLayout& layout, Cha
   WithStage(plan.packer, [&]<class S>(const typename S::Args& args) {
     if constexpr (S::kRole == StageRole::kPacker) {
       uint8_t* packed = out + layout.packed_at;
-      if (!RanItself<S>(run, step::Pack(), width, frame, room.codes, packed)) {
+      if (!RanItself<S>(run, step::Pack(), args, width, frame, room.codes, packed)) {
         S::Pack(run, args, width, frame, room.codes, packed);
       }
     }
@@ -167,7 +167,7 @@ void DecodeChain(Run& run, const ChainPlan& plan, const ChainLayout& layout, Cha
     if constexpr (S::kRole == StageRole::kPacker) {
       const uint8_t* from = in + layout.packed_at;
       const uint32_t length = static_cast<uint32_t>(packed);
-      if (!RanItself<S>(run, step::Unpack(), width, frame, from, length, room.codes)) {
+      if (!RanItself<S>(run, step::Unpack(), args, width, frame, from, length, room.codes)) {
         S::Unpack(run, args, width, frame, from, length, room.codes);
       }
     }

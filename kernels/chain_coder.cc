@@ -75,24 +75,34 @@ struct CpuRun {
             const uint8_t* codes, float* x) {
     return simd::DequantiseInt(LayOutIntFrame(args.whole, frame.shape), frame.missing_bits, section, codes, x);
   }
-  bool Body(step::Pack, PlanesStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
-            uint8_t* out) {
+  bool Body(step::Pack, PlanesStage, PlanesStage::Args, const CodeWidth& width, const ChainFrame& frame,
+            const uint8_t* codes, uint8_t* out) {
     return simd::PackPlanes(width.bits - width.lower, width.lower, codes, frame.shape.dim, frame.rows(), out,
                             frame.outcome->packed_bytes);
   }
-  bool Body(step::Unpack, PlanesStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* in,
-            uint32_t bytes, uint8_t* codes) {
+  bool Body(step::Unpack, PlanesStage, PlanesStage::Args, const CodeWidth& width, const ChainFrame& frame,
+            const uint8_t* in, uint32_t bytes, uint8_t* codes) {
     return simd::UnpackPlanes(width.bits - width.lower, width.lower, in, bytes, frame.shape.dim, frame.rows(), codes);
   }
-  bool Body(step::Pack, BitsStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
-            uint8_t* out) {
+  bool Body(step::Pack, AcStage, const AcStage::Args& args, const CodeWidth& width, const ChainFrame& frame,
+            const uint8_t* codes, uint8_t* out) {
+    AcStage::PackBy(*this, TabledLog(), args, width, frame, codes, out);
+    return true;
+  }
+  bool Body(step::Unpack, AcStage, const AcStage::Args& args, const CodeWidth& width, const ChainFrame& frame,
+            const uint8_t* in, uint32_t bytes, uint8_t* codes) {
+    AcStage::UnpackBy<2>(*this, args, width, frame, in, bytes, codes);
+    return true;
+  }
+  bool Body(step::Pack, BitsStage, BitsStage::Args, const CodeWidth& width, const ChainFrame& frame,
+            const uint8_t* codes, uint8_t* out) {
     const uint32_t dim = frame.shape.dim;
     if (width.row_bits != nullptr || !simd::PackRows(width.bits, codes, dim, frame.rows(), out)) return false;
     frame.outcome->packed_bytes = static_cast<uint32_t>(frame.rows() * PackedRowBytes(width.bits, dim));
     return true;
   }
-  bool Body(step::Unpack, BitsStage, const CodeWidth& width, const ChainFrame& frame, const uint8_t* in, uint32_t bytes,
-            uint8_t* codes) {
+  bool Body(step::Unpack, BitsStage, BitsStage::Args, const CodeWidth& width, const ChainFrame& frame,
+            const uint8_t* in, uint32_t bytes, uint8_t* codes) {
     const uint32_t dim = frame.shape.dim;
     return width.row_bits == nullptr && bytes == frame.rows() * PackedRowBytes(width.bits, dim) &&
            simd::UnpackRows(width.bits, in, dim, frame.rows(), codes);

@@ -15,6 +15,22 @@
 
 namespace kvasir {
 
+/// log2 in 4096ths, computed each time.
+struct ComputedLog {
+  KVASIR_HD uint32_t operator()(uint32_t v) const { return Log2In4096ths(v); }
+};
+/// The same from a table, on the host: models are tried by it.
+class TabledLog {
+ public:
+  static constexpr uint32_t kMost = RangeModel::kShare + 1;
+
+  TabledLog();
+  uint32_t operator()(uint32_t v) const { return table_[v]; }
+
+ private:
+  const uint16_t* table_;
+};
+
 struct AcStage {
   struct Args {
     uint32_t channels = 16;  ///< of a stream
@@ -54,13 +70,18 @@ struct AcStage {
   template <class Run>
   static void Pack(Run& run, const Args& a, const CodeWidth& width, const ChainFrame& frame, const uint8_t* codes,
                    uint8_t* out) {
+    PackBy(run, ComputedLog(), a, width, frame, codes, out);
+  }
+  template <class Run, class Log>
+  static void PackBy(Run& run, const Log& log, const Args& a, const CodeWidth& width, const ChainFrame& frame,
+                     const uint8_t* codes, uint8_t* out) {
     const FrameShape s = frame.shape;
     const uint32_t bits = width.bits, in_head = StreamsOfHead(a, s);
     const uint64_t streams = uint64_t{s.heads} * in_head, stream_max = StreamMax(a, width, s);
     uint8_t* lengths = out + uint64_t{s.heads} * s.dim * 2;
     uint8_t* area = out + HeaderBytes(a, s);
     run(uint64_t{s.heads} * s.dim, [=] KVASIR_HD(uint64_t i) {
-      ChooseModel(bits, codes + i / s.dim * s.tokens * s.dim + i % s.dim, s.tokens, s.dim, out + 2 * i);
+      ChooseModel(log, bits, codes + i / s.dim * s.tokens * s.dim + i % s.dim, s.tokens, s.dim, out + 2 * i);
     });
     ChainOutcome* outcome = frame.outcome;
     run(streams, [=] KVASIR_HD(uint64_t i) {
@@ -93,11 +114,25 @@ struct AcStage {
     });
   }
 
+  /// What is to be unpacked.
+  struct Packed {
+    FrameShape shape;
+    uint32_t bits;
+    const uint8_t* in;
+    const uint32_t* starts;  ///< of the streams, and behind the last one
+    bool has_models;
+  };
   template <class Run>
   static void Unpack(Run& run, const Args& a, const CodeWidth& width, const ChainFrame& frame, const uint8_t* in,
                      uint32_t bytes, uint8_t* codes) {
+    UnpackBy<1>(run, a, width, frame, in, bytes, codes);
+  }
+  /// kTogether streams by turns, where they are as long as each other: a symbol waits for the one before it, and a CPU
+  /// goes on with another stream meanwhile.
+  template <uint32_t kTogether, class Run>
+  static void UnpackBy(Run& run, const Args& a, const CodeWidth& width, const ChainFrame& frame, const uint8_t* in,
+                       uint32_t bytes, uint8_t* codes) {
     const FrameShape s = frame.shape;
-    const uint32_t bits = width.bits;
     const uint64_t streams = uint64_t{s.heads} * StreamsOfHead(a, s), stream_max = StreamMax(a, width, s);
     const uint64_t header = HeaderBytes(a, s);
     const uint8_t* lengths = in + uint64_t{s.heads} * s.dim * 2;
@@ -114,24 +149,14 @@ struct AcStage {
       if (at != bytes) SetFault(outcome);
       starts[streams] = bytes;
     });
-    run(streams, [=] KVASIR_HD(uint64_t i) {
-      const Span span = SpanOf(a, s, i);
-      RangeDecoder decoder;
-      decoder.in = in + starts[i];
-      decoder.bytes = starts[i + 1] - starts[i];
-      decoder.Begin();
-      for (uint32_t channel = span.first; channel < span.end; ++channel) {
-        const uint8_t* model_bytes = in + 2 * (uint64_t{span.head} * s.dim + channel);
-        RangeModel model;
-        const bool there = bytes >= header;
-        if (!model.Make(bits, there ? model_bytes[0] : 0, there ? model_bytes[1] : 0)) SetFault(outcome);
-        uint8_t* column = codes + uint64_t{span.head} * s.tokens * s.dim + channel;
-        for (uint32_t t = 0; t < s.tokens; ++t) {
-          const uint32_t code = model.Find(decoder.Look(model.total()));
-          decoder.Take(model.sums[code], model.sums[code + 1] - model.sums[code], model.total());
-          column[uint64_t{t} * s.dim] = static_cast<uint8_t>(code);
-        }
+    const Packed packed{s, width.bits, in, starts, bytes >= header};
+    const bool alike = s.dim <= a.channels || s.dim % a.channels == 0;
+    run((streams + kTogether - 1) / kTogether, [=] KVASIR_HD(uint64_t i) {
+      const uint64_t first = i * kTogether, end = first + kTogether < streams ? first + kTogether : streams;
+      if (kTogether > 1 && alike && end - first == kTogether) {
+        return UnpackStreams<kTogether>(a, packed, first, outcome, codes);
       }
+      for (uint64_t stream = first; stream < end; ++stream) UnpackStreams<1>(a, packed, stream, outcome, codes);
     });
   }
 
@@ -146,10 +171,44 @@ struct AcStage {
     return {static_cast<uint32_t>(stream / in_head), first, end};
   }
 
+  /// Streams [first, first + kStreams), of as many channels each.
+  template <uint32_t kStreams>
+  KVASIR_HD static void UnpackStreams(const Args& a, const Packed& p, uint64_t first, ChainOutcome* outcome,
+                                      uint8_t* codes) {
+    const uint32_t dim = p.shape.dim, tokens = p.shape.tokens;
+    RangeDecoder decoders[kStreams];
+    RangeModel models[kStreams];
+    Span spans[kStreams];
+    for (uint32_t j = 0; j < kStreams; ++j) {
+      spans[j] = SpanOf(a, p.shape, first + j);
+      decoders[j].in = p.in + p.starts[first + j];
+      decoders[j].bytes = p.starts[first + j + 1] - p.starts[first + j];
+      decoders[j].Begin();
+    }
+    for (uint32_t channel = 0; channel < spans[0].end - spans[0].first; ++channel) {
+      uint8_t* columns[kStreams];
+      for (uint32_t j = 0; j < kStreams; ++j) {
+        const uint64_t head = spans[j].head, at = spans[j].first + channel;
+        const uint8_t* model = p.in + 2 * (head * dim + at);
+        if (!models[j].Make(p.bits, p.has_models ? model[0] : 0, p.has_models ? model[1] : 0)) SetFault(outcome);
+        columns[j] = codes + head * tokens * dim + at;
+      }
+      for (uint64_t row = 0; row < uint64_t{tokens} * dim; row += dim) {
+        for (uint32_t j = 0; j < kStreams; ++j) {
+          const RangeModel& model = models[j];
+          const uint32_t code = model.Find(decoders[j].Look(model.total()));
+          decoders[j].Take(model.sums[code], model.sums[code + 1] - model.sums[code]);
+          columns[j][row] = static_cast<uint8_t>(code);
+        }
+      }
+    }
+  }
+
   /// The two bytes of the cheapest model of one channel. Curves are tried around the scale that has the codes'
   /// variance: that of k is s^2 / (2k - 3).
-  KVASIR_HD static void ChooseModel(uint32_t bits, const uint8_t* column, uint32_t tokens, uint32_t stride,
-                                    uint8_t* chosen) {
+  template <class Log>
+  KVASIR_HD static void ChooseModel(const Log& log, uint32_t bits, const uint8_t* column, uint32_t tokens,
+                                    uint32_t stride, uint8_t* chosen) {
     uint32_t counts[256] = {};
     uint64_t sum = 0;
     for (uint32_t t = 0; t < tokens; ++t) {
@@ -178,10 +237,10 @@ struct AcStage {
         const int32_t scale = index < 1 ? 1 : index > 63 ? 63 : index;
         const uint8_t shape = static_cast<uint8_t>(tail * 64 + scale);
         model.Make(bits, static_cast<uint8_t>(mean), shape);
-        const uint64_t whole = Log2In4096ths(model.total());
+        const uint64_t whole = log(model.total());
         uint64_t cost = 0;
         for (uint32_t c = 0; c < model.codes; ++c) {
-          if (counts[c] != 0) cost += counts[c] * (whole - Log2In4096ths(model.sums[c + 1] - model.sums[c]));
+          if (counts[c] != 0) cost += counts[c] * (whole - log(model.sums[c + 1] - model.sums[c]));
         }
         if (cost >= least) continue;
         least = cost;

@@ -53,25 +53,31 @@ struct RangeEncoder {
 struct RangeDecoder {
   const uint8_t* in = nullptr;
   uint64_t bytes = 0, at = 0;  ///< behind its bytes it reads zeros
-  uint32_t code = 0, range = ~0u;
+  uint32_t code = 0, range = ~0u, share = 0;  ///< share: of the range, what one of `total` has
 
   KVASIR_HD uint32_t Next() { return at < bytes ? in[at++] : 0u; }
   KVASIR_HD void Begin() {
     for (uint32_t b = 0; b < 4; ++b) code = code << 8 | Next();
   }
   /// The sum of frequencies where the next symbol lies: below `total` for whatever bytes.
-  KVASIR_HD uint32_t Look(uint32_t total) const {
-    const uint32_t place = code / (range / total);
+  KVASIR_HD uint32_t Look(uint32_t total) {
+    share = range / total;
+    const uint32_t place = code / share;
     return place < total ? place : total - 1;
   }
-  KVASIR_HD void Take(uint32_t first, uint32_t frequency, uint32_t total) {
-    const uint32_t r = range / total;
-    code -= r * first;
-    range = r * frequency;
-    while (range < kRangeTop) {
-      code = code << 8 | Next();
-      range <<= 8;
+  /// Of the symbol that Look saw.
+  KVASIR_HD void Take(uint32_t first, uint32_t frequency) {
+    code -= share * first;
+    range = share * frequency;  // 2^8 at least
+    const uint32_t bits = (range < kRangeTop ? 8 : 0) + (range < kRangeTop >> 8 ? 8 : 0);
+    range <<= bits;
+    if (bytes - at >= 4) {  // no branch waits for how many bytes are due
+      const uint32_t next = uint32_t{in[at]} << 24 | in[at + 1] << 16 | in[at + 2] << 8 | in[at + 3];
+      code = code << bits | static_cast<uint32_t>(uint64_t{next} >> (32 - bits));
+      at += bits / 8;
+      return;
     }
+    for (uint32_t due = bits; due > 0; due -= 8) code = code << 8 | Next();
   }
 };
 
@@ -90,38 +96,46 @@ struct RangeModel {
   /// REQUIRES: bits <= 8. False when no encoder writes these bytes; the model is then the uniform one.
   KVASIR_HD bool Make(uint32_t bits, uint8_t mean, uint8_t shape) {
     codes = 1u << bits;
-    const bool uniform = shape % kScales == 0;
     sums[0] = 0;
-    float weights[256];
-    float sum = 0;
-    for (uint32_t c = 0; c < codes; ++c) {
-      weights[c] = uniform ? 1.0f : Weight(bits, c, mean, shape);
-      sum += weights[c];
+    if (shape % kScales == 0) {
+      for (uint32_t c = 0; c < codes; ++c) sums[c + 1] = c + 1;
+      return shape == 0 && mean == 0;
     }
+    // Loops of one operation each: compilers make vectors of them.
+    float weights[256];
+    const float scale = Scale(shape % kScales);
+    for (uint32_t c = 0; c < codes; ++c) {
+      const float t = static_cast<float>(static_cast<int32_t>(c << (8 - bits)) - static_cast<int32_t>(mean)) / scale;
+      weights[c] = 1.0f + t * t;
+    }
+    for (uint32_t k = shape / kScales; k > 0; --k) {
+      for (uint32_t c = 0; c < codes; ++c) weights[c] *= weights[c];
+    }
+    for (uint32_t c = 0; c < codes; ++c) weights[c] = 1.0f / weights[c];  // 0 where the square overflows
+    float sum = 0;
+    for (uint32_t c = 0; c < codes; ++c) sum += weights[c];
+    if (sum == 0.0f) sum = 1.0f;
     const float parts = static_cast<float>(kShare - codes);
     for (uint32_t c = 0; c < codes; ++c) {
-      const uint32_t more = uniform ? 0 : static_cast<uint32_t>(weights[c] / sum * parts);
-      sums[c + 1] = sums[c] + 1 + more;
+      const int32_t more = static_cast<int32_t>(weights[c] / sum * parts);
+      sums[c + 1] = static_cast<uint32_t>(1 + more);
     }
-    return !uniform || (shape == 0 && mean == 0);
+    for (uint32_t c = 0; c < codes; ++c) sums[c + 1] += sums[c];
+    return true;
   }
   /// The code where `place` lies.
   KVASIR_HD uint32_t Find(uint32_t place) const {
+    if (codes <= 16) {  // few are counted: no branch waits for what is looked for
+      uint32_t code = 0;
+      for (uint32_t c = 1; c < codes; ++c) code += sums[c] <= place ? 1 : 0;
+      return code;
+    }
     uint32_t low = 0, high = codes;
     while (high - low > 1) {
       const uint32_t middle = (low + high) / 2;
       (sums[middle] <= place ? low : high) = middle;
     }
     return low;
-  }
-
- private:
-  KVASIR_HD static float Weight(uint32_t bits, uint32_t c, uint8_t mean, uint8_t shape) {
-    const float distance = static_cast<float>(static_cast<int32_t>(c << (8 - bits)) - static_cast<int32_t>(mean));
-    const float t = distance / Scale(shape % kScales);
-    float u = 1.0f + t * t;
-    for (uint32_t k = shape / kScales; k > 0; --k) u = u * u;
-    return 1.0f / u;  // 0 where u overflows
   }
 };
 

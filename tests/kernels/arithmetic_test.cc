@@ -144,7 +144,7 @@ TEST(RangeCoder, CarriesAndEndsAreRight) {
     for (size_t i = 0; i < symbols.size(); ++i) {
       const bool upper = decoder.Look(total) >= cut;
       ASSERT_EQ(upper, symbols[i]) << round << " " << i;
-      decoder.Take(upper ? cut : 0, upper ? total - cut : cut, total);
+      decoder.Take(upper ? cut : 0, upper ? total - cut : cut);
     }
   }
 }

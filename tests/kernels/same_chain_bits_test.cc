@@ -168,7 +168,10 @@ TEST(SameChainBits, OtherChains) {
       return std::string("hier(") + widths[rng() % 4] + (rng() % 2 == 0 ? ",chan,16)" : ",tok)") +
              (rng() % 2 == 0 ? "|planes" : "");
     }
-    if (which == 0) return before + AnyInt(rng) + "|ac";
+    if (which == 0) {
+      const char* channels[] = {"|ac", "|ac(5)", "|ac(64)", "|ac(1)"};
+      return before + AnyInt(rng) + channels[rng() % 4];
+    }
     if (which == 1) return before + AnyInt(rng) + "|lr(2)";
     return before + (which == 2 ? AnyInt(rng) : quantisers[rng() % 7]);
   });
