@@ -84,7 +84,8 @@ class Network:
         ip("link", "set", "pods", "up")
 
     def attach(self, address):
-        """A descriptor of a new network with this address on the bridge; it lives as long as the descriptor or a process in it."""
+        """A descriptor of a new network with this address on the bridge, and its link's name, for detach. The hardware address
+        follows from it: who knew another pod with this address need not ask anew."""
         ready, done = os.pipe(), os.pipe()
         holder = os.fork()
         if holder == 0:  # a namespace begins its life with a process
@@ -98,16 +99,21 @@ class Network:
                 raise Unavailable("this root may not make a network for a pod")
             self.attached += 1
             name = f"pod{self.attached}"
-            ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(holder))
+            hardware = ":".join(f"{part:02x}" for part in (0x0A, 0x58, *map(int, address.split("."))))
+            ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "address", hardware, "netns", str(holder))
             ip("link", "set", name, "master", "pods", "up")
             ip("link", "set", "lo", "up", inside=holder)
             ip("address", "add", f"{address}/24", "dev", "eth0", inside=holder)
             ip("link", "set", "eth0", "up", inside=holder)
-            return os.open(f"/proc/{holder}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(f"/proc/{holder}/ns/net", os.O_RDONLY | os.O_CLOEXEC), name
         finally:
             for end in (*ready, *done):
                 os.close(end)
             os.waitpid(holder, 0)
+
+    def detach(self, name):
+        """At once: the kernel takes its time to end a network, which would answer for the next pod of its address meanwhile."""
+        ip("link", "delete", name)
 
 
 def mount(source, target, kind=None, flags=0):
@@ -198,7 +204,8 @@ class Pod:
         (self.root / "etc/resolv.conf").write_text(RESOLV.format(dns=dns, namespace=workload["metadata"]["namespace"]))
         limit = memory_bytes or int(manifests.quantity(self.container["resources"]["limits"]["memory"]))
         self.group = MemoryGroup(f"kvasir-{os.getpid()}-{name}", limit)
-        self.network = network.attach(self.address)
+        self.bridge = network
+        self.network, self.link = network.attach(self.address)
         self.processes = []
 
     def make_volumes(self, objects, workload):
@@ -288,6 +295,7 @@ class Pod:
                 process.wait()
             if process.stdout:
                 process.stdout.close()
+        self.bridge.detach(self.link)
         os.close(self.network)
         deadline = time.monotonic() + STOP_S
         while self.group.path.exists() and time.monotonic() < deadline:  # the last process's pages are given back first
