@@ -25,6 +25,8 @@ constexpr Method kMethods[] = {
      "CacheGen: KV Cache Compression and Streaming for Fast Large Language Model Serving", "2310.07240"},
     {"cake", 62, "B:ent(0.25,100,100)|E:mv(200,32,5)|R:win(32)|raw",
      "CAKE: Cascading and Adaptive KV Cache Eviction with Layer Preferences", "2503.12491"},
+    {"cam", 0, "B:uni(0.25)|E:acc|M:cam(32)|R:win(32)|raw",
+     "CaM: Cache Merging for Memory-efficient LLMs Inference", ""},
     {"chunkkv", 47, "B:uni(0.25)|E:win(32,7)|E:chunk(10)|R:win(32)|raw",
      "ChunkKV: Semantic-Preserving KV Cache Compression for Efficient Long-Context LLM Inference", "2502.00299"},
     {"d2o", 52, "B:var(0.25)|E:acc|M:near|R:sink(4)|R:win(32)|raw",

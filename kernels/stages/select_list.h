@@ -29,6 +29,7 @@
 #include "kernels/stages/e_tsp.h"
 #include "kernels/stages/e_vnorm.h"
 #include "kernels/stages/e_win.h"
+#include "kernels/stages/m_cam.h"
 #include "kernels/stages/m_comp.h"
 #include "kernels/stages/m_gauss.h"
 #include "kernels/stages/m_kcen.h"
@@ -69,6 +70,7 @@ using SelectStages = StageList<  //
     SpanScores,                  //
     PropagationScores,           //
     ValueNormScores,             //
+    CacheMerge,                  //
     CompensationMerge,           //
     GaussianMerge,               //
     CentreMerge,                 //

@@ -314,6 +314,100 @@ TEST(Merges, ZeroClassTakesWhatRepeatsNothing) {
   EXPECT_NE(refused.error().message.find("E:gl"), std::string::npos);
 }
 
+/// The dropped tokens of a head with the kept ones that each goes into, and how likely that is.
+struct CamTarget {
+  uint64_t dropped;
+  std::vector<uint64_t> into;
+  double likely;
+};
+std::vector<CamTarget> CamTargets(const SelectFixture& f, std::span<const RowClass> classes, uint64_t head, size_t m) {
+  std::vector<CamTarget> targets;
+  for (uint64_t e = 0; e < f.tokens; ++e) {
+    CamTarget target{e, {}, 0};
+    double sum = 0;
+    for (uint64_t j = e + 1; j < f.tokens && target.into.size() < m; ++j) {
+      if (classes[j] != RowClass::kKept) continue;
+      target.into.push_back(j);
+      sum += f.sums[head * f.tokens + j];
+    }
+    target.likely = f.sums[head * f.tokens + e] * static_cast<double>(target.into.size()) / sum;
+    if (classes[e] == RowClass::kDropped && !target.into.empty()) targets.push_back(target);
+  }
+  return targets;
+}
+
+/// Each draw again, and the sums by hand; keys and what is exact stay.
+TEST(Merges, CamAddsValuesToTheKeptOnesBehind) {
+  auto rng = testing::Rng(106);
+  for (const uint32_t m : {1u, 3u, 32u}) {
+    SelectFixture f(60, rng);
+    const testing::MemoryRows before = f.rows;
+    const auto merged = f.Run("B:uni(24)|E:acc|M:cam(" + std::to_string(m) + ",7)|R:sink(4)|R:win(8)|raw");
+    ASSERT_TRUE(merged.ok()) << merged.error().message;
+    EXPECT_TRUE(merged->weights.empty());
+    uint32_t drawn = 0, lost = 0;
+    for (uint64_t head = 0; head < f.heads(); ++head) {
+      const auto classes = std::span(merged->classes).subspan(head * 60, 60);
+      std::mt19937_64 random((7ull << 32) + head);
+      std::vector<double> values(60 * 6);
+      for (uint64_t t = 0; t < 60; ++t) {
+        for (uint64_t c = 0; c < 6; ++c) values[t * 6 + c] = before.At(head / 2, head % 2, KvTensor::kValue, t)[c];
+      }
+      const std::vector<double> alone = values;
+      for (const CamTarget& target : CamTargets(f, classes, head, m)) {
+        const bool goes = static_cast<double>(random() >> 11) / 9007199254740992.0 < target.likely;
+        ++(goes ? drawn : lost);
+        for (const uint64_t j : target.into) {
+          for (uint64_t c = 0; goes && c < 6; ++c) {
+            values[j * 6 + c] += alone[target.dropped * 6 + c] / static_cast<double>(target.into.size());
+          }
+        }
+      }
+      for (uint64_t t = 0; t < 60; ++t) {
+        for (uint64_t c = 0; c < 6; ++c) {
+          EXPECT_NEAR(f.rows.At(head / 2, head % 2, KvTensor::kValue, t)[c], values[t * 6 + c], 1e-5) << head << " " << t;
+        }
+        for (uint64_t c = 0; c < 8; ++c) {
+          EXPECT_EQ(f.rows.At(head / 2, head % 2, KvTensor::kKey, t)[c], before.At(head / 2, head % 2, KvTensor::kKey, t)[c]);
+        }
+      }
+    }
+    EXPECT_GT(drawn, 10u);
+    EXPECT_GT(lost, 10u);
+  }
+  SelectFixture f(60, rng);
+  const auto refused = f.Run("B:uni(16)|E:knorm|M:cam|raw");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("E:acc"), std::string::npos);
+  for (const char* spec : {"B:uni(16)|E:acc|M:cam(0)|raw", "B:uni(16)|E:acc|M:cam(4097)|raw", "B:uni(16)|E:acc|M:cam(1,2,3)|raw"}) {
+    EXPECT_FALSE(Codec::Parse(spec).ok()) << spec;
+  }
+}
+
+/// Over many seeds a dropped value comes as often as it was paid attention.
+TEST(Merges, CamIsRightOnAverage) {
+  auto rng = testing::Rng(107);
+  SelectFixture f(40, rng);
+  const testing::MemoryRows before = f.rows;
+  constexpr uint32_t kSeeds = 2000;
+  std::vector<double> mean(40), expected(40);
+  for (uint32_t seed = 0; seed < kSeeds; ++seed) {
+    f.rows = before;
+    const auto merged = f.Run("B:uni(16)|E:acc|M:cam(4," + std::to_string(seed) + ")|raw");
+    ASSERT_TRUE(merged.ok()) << merged.error().message;
+    for (uint64_t t = 0; t < 40; ++t) mean[t] += f.rows.At(0, 0, KvTensor::kValue, t)[0] / double{kSeeds};
+    if (seed > 0) continue;
+    for (uint64_t t = 0; t < 40; ++t) expected[t] = before.At(0, 0, KvTensor::kValue, t)[0];
+    for (const CamTarget& target : CamTargets(f, std::span(merged->classes).first(40), 0, 4)) {
+      for (const uint64_t j : target.into) {
+        expected[j] += target.likely * before.At(0, 0, KvTensor::kValue, target.dropped)[0] /
+                       static_cast<double>(target.into.size());
+      }
+    }
+  }
+  for (uint64_t t = 0; t < 40; ++t) EXPECT_NEAR(mean[t], expected[t], 0.05) << t;
+}
+
 TEST(Merges, ASketchOfWhatIsDroppedHasTheRightSumsOnAverage) {
   auto rng = testing::Rng(105);
   SelectFixture f(48, rng);
