@@ -111,7 +111,9 @@ class ControlPlane:
             raise Failed(f"apply -k {folder}: {done.stderr.strip()}")
 
     def wait(self, what, condition, seconds=WAIT_S, namespace="kvasir"):
-        self.run("-n", namespace, "wait", what, f"--for={condition}", f"--timeout={seconds}s", timeout=seconds + 30)
+        """Also for what is not there yet: who made its owner is answered before it is made."""
+        for state in ("create", condition):
+            self.run("-n", namespace, "wait", what, f"--for={state}", f"--timeout={seconds}s", timeout=seconds + 30)
 
     @staticmethod
     def until_equal(wanted, question, seconds=WAIT_S):
