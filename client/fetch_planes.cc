@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A fetch's planes: how many, where they land, what becomes of one that is missing, and the frames that they make.
 //
-// Joining copies on the Loop: decoding the cell costs a hundred times as much, on the device. A part of one plane is
+// Joining checks and copies what was stored, on the Loop; decoding, which is more work, is the device's. A part of one plane is
 // decoded where it landed.
 #include <algorithm>
 #include <utility>
@@ -17,7 +17,7 @@ constexpr uint64_t AlignPart(uint64_t bytes) { return (bytes + kSlotAlignment - 
 }  // namespace
 
 uint32_t Fetch::PlanesWanted(const View& view) const {
-  return order_.request.planes == 0 ? view.planes : std::min(order_.request.planes, view.planes);
+  return kvasir::client::PlanesWanted(view, order_.request.planes);
 }
 
 /// Gives every plane its place. Answers the bytes of the slot: the planes, and room for the frames they make.

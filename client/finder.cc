@@ -227,7 +227,7 @@ absl::Status Finder::CheckBlock(const CompiledView& compiled, const AcquiredBloc
   const uint32_t first_head_group = slice.first_head / view.heads_per_part;
   const uint32_t last_head_group = (slice.first_head + slice.heads - 1) / view.heads_per_part;
   if (block.token_count != ns.block_tokens) return absl::DataLossError("a block with another number of tokens");
-  const uint32_t planes = wish_.planes == 0 ? view.planes : std::min(wish_.planes, view.planes);
+  const uint32_t planes = PlanesWanted(view, wish_.planes);
   size_t p = 0;
   for (uint32_t l = first_layer_group; l <= last_layer_group; ++l) {
     for (uint32_t h = first_head_group; h <= last_head_group; ++h) {

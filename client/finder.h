@@ -10,6 +10,7 @@
 // treated as if the node did not hold the block.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -31,6 +32,9 @@ struct Slice {
 };
 
 /// A block as one node offers it to us.
+/// Of each cell, where `wish` asks for at most so many; 0 = for all.
+inline uint32_t PlanesWanted(const View& view, uint32_t wish) { return wish == 0 ? view.planes : std::min(wish, view.planes); }
+
 struct HeldBlock {
   uint32_t block = 0;                        ///< index in the chain
   std::shared_ptr<const CompiledView> view;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cutting copies on the Loop: encoding a cell costs a hundred times as much, on the device.
+// Cutting copies what was stored, on the Loop; encoding, which is more work, is the device's.
 #include "client/seal.h"
 
 #include <cstddef>

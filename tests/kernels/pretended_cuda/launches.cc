@@ -47,6 +47,20 @@ uint32_t SumOf(const uint8_t* frame, uint32_t length) {
   return Crc32c({reinterpret_cast<const std::byte*>(frame), length});
 }
 
+/// What all frames of a launch share.
+struct SplitAnsPlan {
+  explicit SplitAnsPlan(const FrameShape& shape)
+      : f(LayOutSplitAns(shape)),
+        by_head(Divider::By(shape.tokens * shape.dim)),
+        by_dim(Divider::By(shape.dim)) {}
+  SplitAnsRooms Rooms(const FrameBatch& batch, uint32_t i) const {
+    return SplitAnsRooms::At(f, i, reinterpret_cast<uint8_t*>(batch.rows), batch.offsets, batch.codes);
+  }
+  SplitAnsTable Table(const SplitAnsRooms& rooms) const { return {rooms.OriginsInUse(), by_head, by_dim}; }
+  const SplitAnsFrame f;
+  const Divider by_head, by_dim;
+};
+
 }  // namespace
 
 void LaunchGather(const PageView& view, uint8_t* dense, uint64_t dense_stride, CudaStream) {
@@ -107,13 +121,12 @@ void LaunchSplitDecode(const FrameShape& shape, const FrameBatch& batch, JobStat
 }
 
 void LaunchSplitAnsEncode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream) {
-  const SplitAnsFrame f = LayOutSplitAns(shape);
-  const Divider by_head = Divider::By(shape.tokens * shape.dim), by_dim = Divider::By(shape.dim);
+  const SplitAnsPlan plan(shape);
+  const SplitAnsFrame& f = plan.f;
   Block block;
   Warp warp;
   for (uint32_t i = 0; i < batch.count; ++i) {
-    const SplitAnsRooms rooms =
-        SplitAnsRooms::At(f, i, reinterpret_cast<uint8_t*>(batch.rows), batch.offsets, batch.codes);
+    const SplitAnsRooms rooms = plan.Rooms(batch, i);
     const uint8_t* dense = batch.dense_at(i);
     uint8_t* frame = batch.frame_at(i);
     SplitAnsCounts counts;
@@ -123,7 +136,7 @@ void LaunchSplitAnsEncode(const FrameShape& shape, const FrameBatch& batch, JobS
     for (uint32_t c = 0; c < f.chunks; ++c) {
       const uint32_t first = c * kSplitAnsChunk, count = f.count(c);
       WriteSplitAnsFixed(warp, f, dense + 2 * first, count, frame + f.fixed_at(c));
-      rooms.lengths[c] = EncodeSplitAnsTail(warp, f, pushes, {rooms.OriginsInUse(), by_head, by_dim}, first,
+      rooms.lengths[c] = EncodeSplitAnsTail(warp, f, pushes, plan.Table(rooms), first,
                                             dense + 2 * first, count, rooms.TailEnd(c));
     }
     state->frames[batch.slot(i)].length =
@@ -137,13 +150,12 @@ void LaunchSplitAnsEncode(const FrameShape& shape, const FrameBatch& batch, JobS
 }
 
 void LaunchSplitAnsDecode(const FrameShape& shape, const FrameBatch& batch, JobState* state, CudaStream) {
-  const SplitAnsFrame f = LayOutSplitAns(shape);
-  const Divider by_head = Divider::By(shape.tokens * shape.dim), by_dim = Divider::By(shape.dim);
+  const SplitAnsPlan plan(shape);
+  const SplitAnsFrame& f = plan.f;
   Block block;
   Warp warp;
   for (uint32_t i = 0; i < batch.count; ++i) {
-    const SplitAnsRooms rooms =
-        SplitAnsRooms::At(f, i, reinterpret_cast<uint8_t*>(batch.rows), batch.offsets, batch.codes);
+    const SplitAnsRooms rooms = plan.Rooms(batch, i);
     const uint8_t* frame = batch.frame_at(i);
     bool right =
         OpenSplitAns(block, f, frame, batch.length[i], *rooms.work, rooms.origins, rooms.lengths, rooms.offsets);
@@ -152,7 +164,7 @@ void LaunchSplitAnsDecode(const FrameShape& shape, const FrameBatch& batch, JobS
     for (uint32_t c = 0; right && c < f.chunks; ++c) {
       const uint32_t first = c * kSplitAnsChunk, count = f.count(c);
       const uint8_t *fixed = frame + f.fixed_at(c), *tail = frame + rooms.offsets[c];
-      const SplitAnsTable table{rooms.OriginsInUse(), by_head, by_dim};
+      const SplitAnsTable table = plan.Table(rooms);
       const SplitAnsCoded coded{first, count, fixed, tail, rooms.lengths[c]};
       uint8_t* out = batch.dense_at(i) + 2 * first;
       if (rooms.lengths[c] == 0) {
