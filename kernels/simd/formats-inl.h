@@ -96,14 +96,6 @@ HWY_INLINE void StorePairs(VecU32 v, uint8_t* p) {
   hn::StoreU(hn::BitCast(d, v), d, p);
 }
 
-constexpr uint64_t kElementsAhead = 16384;  // bytes asked for ahead of the row that is coded: two tiles of 128 channels
-
-/// Asks for what comes after this row, where rows come from memory.
-template <class Pairs>
-HWY_INLINE void PrefetchElements(const uint8_t* row, uint64_t bytes) {
-  if constexpr (Pairs::kElements) Prefetch(row + kElementsAhead, bytes);
-}
-
 /// What all formats of pairs have: a step of Lanes16 elements to floats, the even ones and the odd ones, and back.
 /// Turned: the signs are changed where `turn`, elements too, has a sign; `greatest` takes in the magnitudes.
 template <class Pairs>

@@ -123,6 +123,18 @@ HWY_INLINE void WriteParameters(const IntFrame& f, const IntTile& t, uint8_t* fr
   if (!f.spec.symmetric) std::memcpy(frame + f.zeros_at + 2 * first, t.zero16, 2 * uint64_t{t.parameters});
 }
 
+constexpr uint64_t kElementsAhead = 16384;  // bytes asked for ahead of the row that is coded: two tiles of 128 channels
+
+/// Asks for elements of later tiles while row `r` is coded, which lies at `row`.
+template <class Pairs>
+HWY_INLINE void PrefetchElements(const IntTile& t, uint32_t r, const uint8_t* row, uint64_t bytes) {
+  if constexpr (Pairs::kElements) {
+    Prefetch(row + kElementsAhead, bytes);
+  } else {
+    Prefetch(t.ahead + r * t.ahead_stride, t.ahead_bytes);
+  }
+}
+
 /// The code lies in the low byte, nothing but the exponent of 2^23 above it.
 HWY_INLINE VecU32 Code(VecF32 magic, VecF32 x, VecF32 zero, VecF32 inverse) {
   return BitsOf(hn::Add(hn::Mul(hn::Sub(x, zero), inverse), magic));
@@ -200,7 +212,7 @@ template <class Pairs, uint32_t kWidth, uint32_t kSteps>
 HWY_INLINE void EncodeUniformRows(VecF32 magic, const uint8_t* in, const IntTile& t, uint8_t* codes) {
   constexpr uint64_t kChannels = kSteps * hn::MaxLanes(Lanes16()), kRowBytes = kChannels * Pairs::kBytes;
   for (uint32_t r = 0; r < t.rows; ++r, in += kRowBytes, codes += kChannels * kWidth / 8) {
-    PrefetchElements<Pairs>(in, kRowBytes);
+    PrefetchElements<Pairs>(t, r, in, kRowBytes);
     EncodeGroup<Pairs, kWidth>(magic, in, kSteps, ParametersOf(t, r), codes);
   }
 }
@@ -236,7 +248,7 @@ HWY_INLINE void EncodeRows(const IntFrame& f, VecF32 magic, const uint8_t* in, c
   const uint64_t row_bytes = Pairs::kBytes * uint64_t{dim};
   if (f.spec.by_channel) {
     for (uint32_t r = 0; r < rows; ++r, in += row_bytes, codes += codes_stride) {
-      PrefetchElements<Pairs>(in, row_bytes);
+      PrefetchElements<Pairs>(t, r, in, row_bytes);
       EncodeChannels<Pairs, kWidth>(magic, in, dim, t, codes);
     }
     return;
@@ -248,7 +260,7 @@ HWY_INLINE void EncodeRows(const IntFrame& f, VecF32 magic, const uint8_t* in, c
   }
   uint32_t i = 0;
   for (uint32_t r = 0; r < rows; ++r, in += row_bytes, codes += codes_stride) {
-    PrefetchElements<Pairs>(in, row_bytes);
+    PrefetchElements<Pairs>(t, r, in, row_bytes);
     for (uint32_t begin = 0; begin < dim; begin += group, ++i) {
       const uint32_t steps = (begin + group < dim ? group : dim - begin) / n;
       EncodeGroup<Pairs, kWidth>(magic, in + Pairs::kBytes * begin, steps, ParametersOf(t, i),

@@ -27,6 +27,9 @@ struct IntTile {
   uint8_t* codes = nullptr;   ///< [rows][dim]
   uint8_t* packed = nullptr;  ///< [rows][row_bytes]: rows on their way past the caches
   uint8_t* room = nullptr;    ///< of the caller, on a cache line
+  /// Elements asked for as rows of floats are coded: `ahead_bytes` each `ahead_stride`.
+  const uint8_t* ahead = nullptr;
+  uint64_t ahead_stride = 0, ahead_bytes = 0;
 };
 
 /// The same bytes as a frame with one group a row, where that is so: rows of codes have no padding, and parameters lie

@@ -76,7 +76,10 @@ struct Uppers {
 };
 HWY_INLINE Uppers AllUppers() { return {UpperLanes<1>(), UpperLanes<2>(), UpperLanes<4>(), UpperLanes<8>()}; }
 
-constexpr uint64_t kRowsAhead = 4096;  // bytes of elements, asked for before they are rotated
+constexpr uint64_t kRowsAhead = 8192;  // bytes of elements, asked for before they are rotated
+/// How much of a row is asked for while rows are rotated; the rest while they are coded, or the CPU has too many lines
+/// on their way at once.
+constexpr uint64_t FirstAhead(uint64_t row_bytes) { return row_bytes / 2; }
 
 /// How many rows go through the rounds at once: one has too few sums that do not wait for each other.
 constexpr uint32_t kRowsAtOnce = kFloatLanes >= 16 ? 2 : 1;  // as far as registers allow
@@ -173,7 +176,7 @@ HWY_INLINE typename Pairs::Magnitudes RotateRows(const Rotation& rotation, const
   auto greatest = hn::Zero(typename Pairs::LanesOfMagnitudes());
   const uint64_t row_bytes = Pairs::kBytes * r.dim;
   for (uint32_t row = 0; row < rows; row += kRows, in += kRows * row_bytes, out += kRows * uint64_t{r.dim}) {
-    Prefetch(in + kRowsAhead, kRows * row_bytes);
+    for (uint32_t i = 0; i < kRows; ++i) Prefetch(in + kRowsAhead + i * row_bytes, FirstAhead(row_bytes));
     for (uint64_t c = 0; c < r.dim; c += kChannels) {
       Steps<kSteps, kRows> x;
       for (uint32_t s = 0; s < x.kAll; ++s) {

@@ -66,9 +66,12 @@ template <class Pairs, uint32_t kSteps>
 void EncodeRotated(const HadStage::Args& had, const IntFrame& f, const uint8_t* dense, uint8_t* frame,
                    std::vector<std::byte>& scratch, Destination destination) {
   Rotation r;
-  ForEachTile(f, scratch, RoomBytes(f), [&](const IntTile& t, uint64_t at) {
+  ForEachTile(f, scratch, RoomBytes(f), [&](IntTile& t, uint64_t at) {
     if (at == 0) r = RotationOf<Pairs>(had, f.shape.dim, t.room);
     const uint8_t* in = dense + Pairs::kBytes * at;
+    t.ahead_stride = RowElementBytes(f);
+    t.ahead_bytes = t.ahead_stride - FirstAhead(t.ahead_stride);
+    t.ahead = in + kRowsAhead + FirstAhead(t.ahead_stride);
     if (!RotateTile<Pairs, kSteps, false>(r, f, in, t)) RotateTile<Pairs, kSteps, true>(r, f, in, t);
     WriteParameters(f, t, frame);
     const uint8_t* rows = reinterpret_cast<const uint8_t*>(RowsOf(f, t));
